@@ -1,0 +1,11 @@
+//! hone-export: a pretrained ONNX model in, quantized ONNX and a device bundle out.
+//!
+//! The modules are the stages of the pipeline, in order; each calls only those above it:
+//! [`onnx`] reads and writes files, [`graph`] is the model in memory (shape inference, folding, fusion,
+//! evaluation), [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures
+//! ranges, [`quantize`] rounds, [`verify`] runs before and after, [`report`] says what came out.
+
+pub mod error;
+pub mod graph;
+
+pub use error::{Error, Result};

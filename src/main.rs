@@ -1,0 +1,2 @@
+//! The command line of hone.
+fn main() {}

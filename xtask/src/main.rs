@@ -1,0 +1,40 @@
+//! What a developer of hone runs: `cargo xtask test`, `cargo xtask peers`, `cargo xtask models`.
+
+mod models;
+mod peers;
+mod setup;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--full]   install what the tests need, then run every check; --full adds the slow ones
+  setup           only install what the tests need
+  peers           run the side-by-side comparisons with other tools (benches/peers)
+  models          check the committed models and data against their checksums";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test"] => test::run(false),
+        ["test", "--full"] => test::run(true),
+        ["setup"] => setup::run().map(|_| ()),
+        ["peers", rest @ ..] => peers::run(rest),
+        ["models"] => models::run(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nxtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
