@@ -1,0 +1,189 @@
+//! The record's bytes; the tables are in `docs/bundle-format.md`.
+
+#[allow(unused_imports, reason = "Vec, where there is an allocator")]
+use crate::prelude::*;
+
+use super::*;
+use crate::bytes::{Reader, Writer};
+use crate::error::{Error, Result};
+
+impl Preprocess {
+    /// Reads a record that fills `bytes` wholly; what it gives passed [`Preprocess::check`].
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader::new(WHAT, bytes);
+        let record = match r.u8()? {
+            0 => Self::None,
+            1 => Self::Tensor(read_tensor(&mut r)?),
+            2 => Self::Image(read_image(&mut r)?),
+            3 => Self::Audio(read_audio(&mut r)?),
+            kind => return Err(unknown("kind of preprocessing", kind, 3)),
+        };
+        r.end()?;
+        record.check()?;
+        Ok(record)
+    }
+
+    /// Writes the record into `buffer` ([`MAX_ENCODED_BYTES`] always suffice); returns the bytes used.
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize> {
+        self.check()?;
+        let mut w = Writer::new(WHAT, buffer);
+        match self {
+            Self::None => w.u8(0)?,
+            Self::Tensor(prep) => write_tensor(&mut w, prep)?,
+            Self::Image(prep) => write_image(&mut w, prep)?,
+            Self::Audio(prep) => write_audio(&mut w, prep)?,
+        }
+        Ok(w.position())
+    }
+
+    /// The record's bytes.
+    #[cfg(feature = "alloc")]
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; MAX_ENCODED_BYTES];
+        let len = self.encode(&mut bytes)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+}
+
+fn write_tensor(w: &mut Writer<'_>, prep: &TensorPrep) -> Result<()> {
+    // heapless bounds each length by 16.
+    w.bytes(&[1, prep.perm.len() as u8, prep.axis, prep.scale.len() as u8, prep.offset.len() as u8])?;
+    w.bytes(&prep.perm)?;
+    prep.scale.iter().chain(&prep.offset).try_for_each(|v| w.f32(*v))
+}
+
+fn read_tensor(r: &mut Reader<'_>) -> Result<TensorPrep> {
+    let [perm, axis, scales, offsets] = r.array()?;
+    let too_long = |_| Error::Malformed { what: WHAT, why: "a list is too long" };
+    let perm = heapless::Vec::from_slice(r.bytes(usize::from(perm))?).map_err(too_long)?;
+    let mut list = |len: u8| {
+        let mut list = heapless::Vec::new();
+        for _ in 0..len {
+            list.push(r.f32()?).map_err(|_| Error::Malformed { what: WHAT, why: "a list is too long" })?;
+        }
+        Ok(list)
+    };
+    Ok(TensorPrep { perm, axis, scale: list(scales)?, offset: list(offsets)? })
+}
+
+fn write_image(w: &mut Writer<'_>, prep: &ImagePrep) -> Result<()> {
+    let (resize, shorter) = match prep.resize {
+        Resize::None => (0, 0),
+        Resize::Stretch => (1, 0),
+        Resize::Crop { shorter } => (2, shorter),
+    };
+    let channels = match prep.channels {
+        Channels::Rgb => 0,
+        Channels::Bgr => 1,
+        Channels::Gray => 2,
+    };
+    let layout = match prep.layout {
+        ImageLayout::Nchw => 0,
+        ImageLayout::Nhwc => 1,
+    };
+    w.bytes(&[2, resize, channels, layout])?;
+    [prep.width, prep.height, shorter].into_iter().try_for_each(|v| w.u32(v))?;
+    w.f32(prep.scale)?;
+    prep.mean.iter().chain(&prep.std).try_for_each(|v| w.f32(*v))
+}
+
+fn read_image(r: &mut Reader<'_>) -> Result<ImagePrep> {
+    let [resize, channels, layout] = r.array()?;
+    let [width, height, shorter] = [r.u32()?, r.u32()?, r.u32()?];
+    Ok(ImagePrep {
+        width,
+        height,
+        resize: match (resize, shorter) {
+            (0, 0) => Resize::None,
+            (1, 0) => Resize::Stretch,
+            (2, shorter) => Resize::Crop { shorter },
+            (0 | 1, _) => {
+                return Err(Error::Malformed { what: WHAT, why: "a shorter side is given but not used" });
+            }
+            _ => return Err(unknown("kind of resizing", resize, 2)),
+        },
+        channels: match channels {
+            0 => Channels::Rgb,
+            1 => Channels::Bgr,
+            2 => Channels::Gray,
+            _ => return Err(unknown("kind of channels", channels, 2)),
+        },
+        layout: match layout {
+            0 => ImageLayout::Nchw,
+            1 => ImageLayout::Nhwc,
+            _ => return Err(unknown("kind of image layout", layout, 1)),
+        },
+        scale: r.f32()?,
+        mean: [r.f32()?, r.f32()?, r.f32()?],
+        std: [r.f32()?, r.f32()?, r.f32()?],
+    })
+}
+
+fn write_audio(w: &mut Writer<'_>, prep: &AudioPrep) -> Result<()> {
+    let (frontend, mel, coefficients) = match prep.frontend {
+        Frontend::Raw => (0, None, 0),
+        Frontend::TfMfcc { mel, coefficients } => (1, Some(mel), coefficients),
+        Frontend::LogMel(mel) => (2, Some(mel), 0),
+    };
+    let layout = match prep.layout {
+        AudioLayout::TimeMajor => 0,
+        AudioLayout::FeatureMajor => 1,
+    };
+    w.bytes(&[3, frontend, u8::from(prep.peak), layout])?;
+    w.u32(prep.sample_rate)?;
+    w.u32(prep.window_samples)?;
+    w.f32(prep.scale)?;
+    w.f32(prep.offset)?;
+    if let Some(mel) = mel {
+        [mel.frame, mel.step, mel.fft].into_iter().try_for_each(|v| w.u32(v))?;
+        w.u16(mel.bins)?;
+        w.u16(coefficients)?;
+        w.f32(mel.low_hz)?;
+        w.f32(mel.high_hz)?;
+    }
+    Ok(())
+}
+
+fn read_audio(r: &mut Reader<'_>) -> Result<AudioPrep> {
+    let [frontend, peak, layout] = r.array()?;
+    Ok(AudioPrep {
+        sample_rate: r.u32()?,
+        window_samples: r.u32()?,
+        peak: match peak {
+            0 => false,
+            1 => true,
+            _ => return Err(unknown("peak flag", peak, 1)),
+        },
+        scale: r.f32()?,
+        offset: r.f32()?,
+        frontend: match frontend {
+            0 => Frontend::Raw,
+            1 => {
+                let (mel, coefficients) = read_mel(r)?;
+                Frontend::TfMfcc { mel, coefficients }
+            }
+            2 => match read_mel(r)? {
+                (mel, 0) => Frontend::LogMel(mel),
+                _ => return Err(Error::Malformed { what: WHAT, why: "coefficients are given but not used" }),
+            },
+            _ => return Err(unknown("kind of audio front end", frontend, 2)),
+        },
+        layout: match layout {
+            0 => AudioLayout::TimeMajor,
+            1 => AudioLayout::FeatureMajor,
+            _ => return Err(unknown("kind of audio layout", layout, 1)),
+        },
+    })
+}
+
+fn read_mel(r: &mut Reader<'_>) -> Result<(Mel, u16)> {
+    let [frame, step, fft] = [r.u32()?, r.u32()?, r.u32()?];
+    let [bins, coefficients] = [r.u16()?, r.u16()?];
+    let [low_hz, high_hz] = [r.f32()?, r.f32()?];
+    Ok((Mel { frame, step, fft, bins, low_hz, high_hz }, coefficients))
+}
+
+fn unknown(what: &'static str, value: u8, max: u64) -> Error {
+    Error::Bounds { what, value: u64::from(value), min: 0, max }
+}

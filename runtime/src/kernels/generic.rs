@@ -1,0 +1,110 @@
+//! Portable kernels in safe code, written so that the compiler can use whatever vector unit the target has.
+
+/// Rows of one tile of [`dots_centred`].
+pub const TILE: usize = 8;
+/// Elements of a row that a tile holds at a time, as int16: 2 KB a tile.
+const TILE_ELEMENTS: usize = 128;
+
+/// The products of [`dot_centred`] of each of up to [`TILE`] rows with each of up to [`TILE`] others, `out[i][j]` for `a[i]`, `b[j]`.
+///
+/// Every row is widened to int16 once a tile rather than once a product.
+pub fn dots_centred(a: &[&[u8]], b: &[&[u8]], zero_point: i8, out: &mut [[i64; TILE]; TILE]) {
+    let z = i16::from(zero_point);
+    *out = [[0; TILE]; TILE];
+    let elements = a.iter().chain(b).map(|row| row.len()).max().unwrap_or(0);
+    let (mut wide_a, mut wide_b) = ([[0i16; TILE_ELEMENTS]; TILE], [[0i16; TILE_ELEMENTS]; TILE]);
+    for start in (0..elements).step_by(TILE_ELEMENTS) {
+        widen(a, start, z, &mut wide_a);
+        widen(b, start, z, &mut wide_b);
+        for (a, sums) in wide_a.iter().zip(out.iter_mut()).take(a.len()) {
+            for (b, sum) in wide_b.iter().zip(sums).take(b.len()) {
+                *sum += i64::from(dot_wide(a, b));
+            }
+        }
+    }
+}
+
+/// Differences to `z` of the elements from `start` on; zeros beyond a row's end.
+fn widen(rows: &[&[u8]], start: usize, z: i16, out: &mut [[i16; TILE_ELEMENTS]; TILE]) {
+    for (row, out) in rows.iter().zip(out) {
+        let row = row.get(start..).unwrap_or_default();
+        for (out, &q) in out.iter_mut().zip(row) {
+            *out = i16::from(q.cast_signed()).wrapping_sub(z);
+        }
+        if let Some(rest) = out.get_mut(row.len()..) {
+            rest.fill(0);
+        }
+    }
+}
+
+/// 128 · 255² fits int32.
+fn dot_wide(a: &[i16; TILE_ELEMENTS], b: &[i16; TILE_ELEMENTS]) -> i32 {
+    a.iter().zip(b).fold(0i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a).wrapping_mul(i32::from(b))))
+}
+
+/// Elements whose products (255² at most) an int32 sum holds for certain.
+const BLOCK: usize = 16_384;
+
+/// Σ (aᵢ − z)·(bᵢ − z) over int8 rows as they are stored, in bytes. Exact for rows of up to 2^40 elements; rows of different
+/// length are taken up to the end of the shorter.
+///
+/// ```
+/// use hone_runtime::kernels::generic::dot_centred;
+/// let (a, b) = ([-128i8, 127], [127i8, -128]);
+/// assert_eq!(dot_centred(&a.map(i8::cast_unsigned), &b.map(i8::cast_unsigned), 0), -2 * 127 * 128);
+/// assert_eq!(dot_centred(&[3, 5], &[4, 4], 3), 2);
+/// ```
+#[must_use]
+pub fn dot_centred(a: &[u8], b: &[u8], zero_point: i8) -> i64 {
+    let z = i16::from(zero_point);
+    a.chunks(BLOCK).zip(b.chunks(BLOCK)).map(|(a, b)| i64::from(dot_block(a, b, z))).sum()
+}
+
+/// |xᵢ − z| ≤ 255, so that differences fit int16 and a block's sum of products fits int32.
+fn dot_block(a: &[u8], b: &[u8], z: i16) -> i32 {
+    a.iter().zip(b).fold(0i32, |sum, (&x, &y)| {
+        let (x, y) = (i16::from(x.cast_signed()).wrapping_sub(z), i16::from(y.cast_signed()).wrapping_sub(z));
+        sum.wrapping_add(i32::from(x).wrapping_mul(i32::from(y)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn extreme_rows_do_not_overflow() {
+        let (low, high) = ([0x80; 65_536], [0x7f; 65_536]);
+        assert_eq!(dot_centred(&low, &low, 127), 65_536 * 255 * 255);
+        assert_eq!(dot_centred(&high, &high, -128), 65_536 * 255 * 255);
+    }
+
+    #[test]
+    fn a_tile_holds_the_single_products() {
+        let rows: std::vec::Vec<std::vec::Vec<u8>> =
+            (0..13u32).map(|i| (0..300u32).map(|d| (i * 7919 + d * d * 31 + d) as u8).collect()).collect();
+        let rows: std::vec::Vec<&[u8]> = rows.iter().map(std::vec::Vec::as_slice).collect();
+        for (a, b, z) in [(&rows[..8], &rows[5..13], -128), (&rows[..3], &rows[3..8], 127), (&rows[..1], &rows[..1], 0)]
+        {
+            let mut out = [[7; TILE]; TILE];
+            dots_centred(a, b, z, &mut out);
+            for (a, out) in a.iter().zip(&out) {
+                for (b, &out) in b.iter().zip(out) {
+                    assert_eq!(out, dot_centred(a, b, z));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_sum_in_wide_integers(
+            rows in proptest::collection::vec((any::<i8>(), any::<i8>()), 0..300), z in any::<i8>()
+        ) {
+            let (a, b): (std::vec::Vec<u8>, std::vec::Vec<u8>) = rows.iter().map(|&(x, y)| (x.cast_unsigned(), y.cast_unsigned())).unzip();
+            let wide: i64 = rows.iter().map(|&(x, y)| (i64::from(x) - i64::from(z)) * (i64::from(y) - i64::from(z))).sum();
+            prop_assert_eq!(dot_centred(&a, &b, z), wide);
+        }
+    }
+}
