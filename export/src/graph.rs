@@ -3,9 +3,18 @@
 //! A [`Graph`] is what [`crate::onnx`] reads into and writes from; every later stage works on it. Constants
 //! (initializers) are values that carry a [`Tensor`]. Node inputs that ONNX allows to be absent are `None`.
 
+pub mod cost;
+pub mod eval;
+pub mod fold;
+pub mod fuse;
+pub mod infer;
 pub mod op;
 pub mod tensor;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod window;
 
+pub use fuse::{Summary, simplify};
 pub use op::Op;
 pub use tensor::{DType, Tensor};
 
@@ -31,6 +40,20 @@ impl Dim {
             Self::Symbol(_) => None,
         }
     }
+}
+
+/// A shape as users read it: `[N, 3, 32, 32]`.
+#[must_use]
+pub fn show_shape(shape: &[Dim]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|d| match d {
+            Dim::Fixed(n) => n.to_string(),
+            Dim::Symbol(name) if name.is_empty() => "?".to_owned(),
+            Dim::Symbol(name) => name.clone(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
 }
 
 /// A tensor that flows through the graph, or a constant.

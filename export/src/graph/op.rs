@@ -59,24 +59,47 @@ pub enum Attribute {
 pub enum Op {
     // Layers with weights
     /// Inputs: X [N,C,…], W [M,C/group,…], optional B [M].
-    Conv { window: Window, group: usize },
+    Conv {
+        window: Window,
+        group: usize,
+    },
     /// Inputs: A, B, optional C; Y = alpha·A'·B' + beta·C.
-    Gemm { alpha: f32, beta: f32, trans_a: bool, trans_b: bool },
+    Gemm {
+        alpha: f32,
+        beta: f32,
+        trans_a: bool,
+        trans_b: bool,
+    },
     MatMul,
     /// Inputs: X, scale, B, mean, var; inference form.
-    BatchNormalization { epsilon: f32 },
-    LayerNormalization { axis: i64, epsilon: f32 },
+    BatchNormalization {
+        epsilon: f32,
+    },
+    LayerNormalization {
+        axis: i64,
+        epsilon: f32,
+    },
     // Activations
     Relu,
-    LeakyRelu { alpha: f32 },
+    LeakyRelu {
+        alpha: f32,
+    },
     PRelu,
-    Clip { min: f32, max: f32 },
+    Clip {
+        min: f32,
+        max: f32,
+    },
     Sigmoid,
     Tanh,
     Erf,
-    HardSigmoid { alpha: f32, beta: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     HardSwish,
-    Softmax { axis: i64 },
+    Softmax {
+        axis: i64,
+    },
     // Elementwise
     Add,
     Sub,
@@ -92,35 +115,81 @@ pub enum Op {
     Abs,
     Reciprocal,
     // Pooling and reductions
-    MaxPool { window: Window, ceil: bool },
-    AveragePool { window: Window, ceil: bool, count_include_pad: bool },
+    MaxPool {
+        window: Window,
+        ceil: bool,
+    },
+    AveragePool {
+        window: Window,
+        ceil: bool,
+        count_include_pad: bool,
+    },
     GlobalAveragePool,
     GlobalMaxPool,
     /// Axes as given (may be negative); empty with `noop` false means all.
-    ReduceMean { axes: Vec<i64>, keepdims: bool },
-    ReduceSum { axes: Vec<i64>, keepdims: bool },
-    ReduceMax { axes: Vec<i64>, keepdims: bool },
+    ReduceMean {
+        axes: Vec<i64>,
+        keepdims: bool,
+    },
+    ReduceSum {
+        axes: Vec<i64>,
+        keepdims: bool,
+    },
+    ReduceMax {
+        axes: Vec<i64>,
+        keepdims: bool,
+    },
     // Shape
     /// `-1` etc. as in ONNX; inputs: data, shape (constant after folding).
-    Reshape { allow_zero: bool },
-    Flatten { axis: i64 },
-    Transpose { perm: Vec<usize> },
-    Squeeze { axes: Vec<i64> },
-    Unsqueeze { axes: Vec<i64> },
-    Concat { axis: i64 },
+    Reshape {
+        allow_zero: bool,
+    },
+    Flatten {
+        axis: i64,
+    },
+    Transpose {
+        perm: Vec<usize>,
+    },
+    Squeeze {
+        axes: Vec<i64>,
+    },
+    Unsqueeze {
+        axes: Vec<i64>,
+    },
+    Concat {
+        axis: i64,
+    },
     /// Inputs: data, starts, ends, optional axes, optional steps.
     Slice,
-    Gather { axis: i64 },
-    Split { axis: i64, sizes: Vec<usize> },
+    Gather {
+        axis: i64,
+    },
+    Split {
+        axis: i64,
+        sizes: Vec<usize>,
+    },
     Expand,
     /// Constant padding by `value`; begins of all axes, then ends; negative amounts are refused at reading.
-    Pad { amounts: Vec<usize>, value: f32 },
+    Pad {
+        amounts: Vec<usize>,
+        value: f32,
+    },
     /// Only modes that keep values ("constant", "reflect", "edge") reach here as `Pad` or `PadMode`.
-    PadMode { amounts: Vec<usize>, mode: String },
+    PadMode {
+        amounts: Vec<usize>,
+        mode: String,
+    },
     Resize(Resize),
-    Shape { start: i64, end: Option<i64> },
-    Cast { to: DType },
-    ConstantOfShape { value: super::Tensor },
+    Shape {
+        start: i64,
+        end: Option<i64>,
+    },
+    Cast {
+        to: DType,
+    },
+    ConstantOfShape {
+        value: super::Tensor,
+    },
     Range,
     Where,
     Equal,
@@ -128,8 +197,84 @@ pub enum Op {
     Identity,
     // Quantization
     /// Inputs: x, scale, zero point; `axis` matters for per-channel.
-    QuantizeLinear { axis: i64 },
-    DequantizeLinear { axis: i64 },
+    QuantizeLinear {
+        axis: i64,
+    },
+    DequantizeLinear {
+        axis: i64,
+    },
     /// Anything else, kept so that it can be named in a refusal and written back unchanged.
-    Other { domain: String, op_type: String, attributes: Vec<(String, Attribute)> },
+    Other {
+        domain: String,
+        op_type: String,
+        attributes: Vec<(String, Attribute)>,
+    },
+}
+
+impl Op {
+    /// The ONNX name of the operator, with its domain in front where that is not the default one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::Conv { .. } => "Conv",
+            Self::Gemm { .. } => "Gemm",
+            Self::MatMul => "MatMul",
+            Self::BatchNormalization { .. } => "BatchNormalization",
+            Self::LayerNormalization { .. } => "LayerNormalization",
+            Self::Relu => "Relu",
+            Self::LeakyRelu { .. } => "LeakyRelu",
+            Self::PRelu => "PRelu",
+            Self::Clip { .. } => "Clip",
+            Self::Sigmoid => "Sigmoid",
+            Self::Tanh => "Tanh",
+            Self::Erf => "Erf",
+            Self::HardSigmoid { .. } => "HardSigmoid",
+            Self::HardSwish => "HardSwish",
+            Self::Softmax { .. } => "Softmax",
+            Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Pow => "Pow",
+            Self::Max => "Max",
+            Self::Min => "Min",
+            Self::Sqrt => "Sqrt",
+            Self::Exp => "Exp",
+            Self::Log => "Log",
+            Self::Neg => "Neg",
+            Self::Abs => "Abs",
+            Self::Reciprocal => "Reciprocal",
+            Self::MaxPool { .. } => "MaxPool",
+            Self::AveragePool { .. } => "AveragePool",
+            Self::GlobalAveragePool => "GlobalAveragePool",
+            Self::GlobalMaxPool => "GlobalMaxPool",
+            Self::ReduceMean { .. } => "ReduceMean",
+            Self::ReduceSum { .. } => "ReduceSum",
+            Self::ReduceMax { .. } => "ReduceMax",
+            Self::Reshape { .. } => "Reshape",
+            Self::Flatten { .. } => "Flatten",
+            Self::Transpose { .. } => "Transpose",
+            Self::Squeeze { .. } => "Squeeze",
+            Self::Unsqueeze { .. } => "Unsqueeze",
+            Self::Concat { .. } => "Concat",
+            Self::Slice => "Slice",
+            Self::Gather { .. } => "Gather",
+            Self::Split { .. } => "Split",
+            Self::Expand => "Expand",
+            Self::Pad { .. } | Self::PadMode { .. } => "Pad",
+            Self::Resize(_) => "Resize",
+            Self::Shape { .. } => "Shape",
+            Self::Cast { .. } => "Cast",
+            Self::ConstantOfShape { .. } => "ConstantOfShape",
+            Self::Range => "Range",
+            Self::Where => "Where",
+            Self::Equal => "Equal",
+            Self::Identity => "Identity",
+            Self::QuantizeLinear { .. } => "QuantizeLinear",
+            Self::DequantizeLinear { .. } => "DequantizeLinear",
+            Self::Other { domain, op_type, .. } if domain.is_empty() => op_type,
+            Self::Other { domain, op_type, .. } => return format!("{domain}.{op_type}"),
+        };
+        name.to_owned()
+    }
 }

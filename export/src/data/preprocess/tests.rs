@@ -1,0 +1,117 @@
+use hone_runtime::bundle::preprocess::Mel;
+
+use super::*;
+use crate::data::tests::shared;
+use crate::data::{Clip, Options, Source, npy};
+
+fn row(values: RawRow) -> Row {
+    Row { index: 0, label: None, id: "row".into(), values }
+}
+
+/// The front end of the keyword model in the shared models directory.
+fn keywords() -> Preprocess {
+    let mel = Mel { frame: 480, step: 320, fft: 512, bins: 40, low_hz: 20.0, high_hz: 4000.0 };
+    Preprocess::Audio(AudioPrep {
+        sample_rate: 16_000,
+        window_samples: 16_000,
+        peak: true,
+        frontend: Frontend::TfMfcc { mel, coefficients: 10 },
+        scale: 1.0,
+        offset: 0.0,
+        layout: AudioLayout::TimeMajor,
+    })
+}
+
+fn picture(width: u32, height: u32, resize: Resize, channels: Channels, layout: ImageLayout) -> ImagePrep {
+    ImagePrep { width, height, resize, channels, scale: 1.0, mean: [0.0; 3], std: [1.0; 3], layout }
+}
+
+#[test]
+fn arrays_are_scaled_by_channel_and_transposed_as_numpy_does() {
+    // numpy: (x * [1, 10] + [0, 0.5]).transpose(1, 0) of arange(6).reshape(3, 2).
+    let (perm, scale, offset) =
+        ([1, 0].into_iter().collect(), [1.0, 10.0].into_iter().collect(), [0.0, 0.5].into_iter().collect());
+    let prep = Preprocess::Tensor(TensorPrep { perm, axis: 1, scale, offset });
+    let values = RawRow::Array { shape: vec![3, 2], values: Values::U8(vec![0, 1, 2, 3, 4, 5]) };
+    let ready = Preprocessor::new(&prep, &[2, 3]).unwrap();
+    assert_eq!(ready.apply(&row(values)).unwrap(), [0.0, 2.0, 4.0, 10.5, 30.5, 50.5]);
+    let narrow = RawRow::Array { shape: vec![6], values: Values::U8(vec![0; 6]) };
+    assert!(matches!(ready.apply(&row(narrow)), Err(Error::Shape { .. })));
+    let none = Preprocessor::new(&Preprocess::None, &[2]).unwrap();
+    let huge = RawRow::Array { shape: vec![2], values: Values::F64(vec![0.0, 1e300]) };
+    assert!(matches!(none.apply(&row(huge)), Err(Error::NonFinite { index: 1, .. })));
+    let three = RawRow::Array { shape: vec![3], values: Values::F32(vec![0.0; 3]) };
+    assert!(none.apply(&row(three)).unwrap_err().to_string().contains("expected shape 2 numbers"));
+}
+
+#[test]
+fn pictures_and_rows_of_bytes_are_the_same() {
+    let rgb: Vec<u8> = (0..12).collect();
+    let file = row(RawRow::Image(Picture { width: 2, height: 2, rgb: rgb.clone() }));
+    let bytes = row(RawRow::Array { shape: vec![2, 2, 3], values: Values::U8(rgb) });
+    let mut prep = picture(2, 2, Resize::None, Channels::Bgr, ImageLayout::Nchw);
+    prep.mean = [1.0, 2.0, 3.0];
+    prep.std = [2.0; 3];
+    let ready = Preprocessor::new(&Preprocess::Image(prep), &[3, 2, 2]).unwrap();
+    let expected = [0.5, 2.0, 3.5, 5.0, -0.5, 1.0, 2.5, 4.0, -1.5, 0.0, 1.5, 3.0];
+    assert_eq!(ready.apply(&file).unwrap(), expected);
+    assert_eq!(ready.apply(&bytes).unwrap(), expected);
+    let nhwc = picture(2, 2, Resize::None, Channels::Rgb, ImageLayout::Nhwc);
+    let ready = Preprocessor::new(&Preprocess::Image(nhwc), &[2, 2, 3]).unwrap();
+    assert_eq!(ready.apply(&file).unwrap(), (0..12).map(|v| v as f32).collect::<Vec<_>>());
+    let gray = picture(2, 2, Resize::None, Channels::Gray, ImageLayout::Nchw);
+    let ready = Preprocessor::new(&Preprocess::Image(gray), &[1, 2, 2]).unwrap();
+    let digits = row(RawRow::Array { shape: vec![2, 2], values: Values::U8(vec![0, 7, 200, 255]) });
+    assert_eq!(ready.apply(&digits).unwrap(), [0.0, 7.0, 200.0, 255.0]);
+    let large = row(RawRow::Image(Picture { width: 3, height: 2, rgb: vec![0; 18] }));
+    assert!(ready.apply(&large).unwrap_err().to_string().contains("no resizing is stated"));
+    assert!(matches!(Preprocessor::new(&Preprocess::Image(gray_of(3)), &[1, 2, 2]), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn luma_is_that_of_pillow() {
+    // np.asarray(Image.fromarray(rgb).convert("L")), Pillow.
+    assert_eq!([luma(10, 200, 30), luma(255, 1, 77), luma(3, 250, 99)], [124, 86, 159]);
+}
+
+fn gray_of(side: u32) -> ImagePrep {
+    picture(side, side, Resize::Stretch, Channels::Gray, ImageLayout::Nchw)
+}
+
+#[test]
+fn sound_is_cut_filled_and_refused_at_another_rate() {
+    let raw = Preprocess::Audio(AudioPrep {
+        sample_rate: 8000,
+        window_samples: 4,
+        peak: false,
+        frontend: Frontend::Raw,
+        scale: 2.0,
+        offset: 1.0,
+        layout: AudioLayout::TimeMajor,
+    });
+    let ready = Preprocessor::new(&raw, &[4]).unwrap();
+    let clip = |rate, samples: &[f32]| row(RawRow::Audio(Clip { sample_rate: rate, samples: samples.to_vec() }));
+    assert_eq!(ready.apply(&clip(8000, &[0.5, -0.5])).unwrap(), [2.0, 0.0, 1.0, 1.0]);
+    assert_eq!(ready.apply(&clip(8000, &[0.0, 0.1, 0.2, 0.25, 9.0])).unwrap()[3], 1.5);
+    let refused = ready.apply(&clip(16_000, &[0.5])).unwrap_err().to_string();
+    assert!(refused.contains("16000 samples a second") && refused.contains("-r 8000"), "{refused}");
+    assert!(matches!(Preprocessor::new(&keywords(), &[1, 49, 12]), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn the_keyword_front_end_equals_tensorflows() {
+    let Some(data) = shared().map(|s| s.join("data/fsdd_digits")) else { return };
+    let ready = Preprocessor::new(&keywords(), &[1, 49, 10]).unwrap();
+    let options = Options { labels: Some("../clips16k.csv".into()), ..Options::default() };
+    let mut clips = Source::open(data.join("clips16k"), &options).unwrap();
+    let mut expected = npy::ArrayFile::open(data.join("clips16k_mfcc.npy")).unwrap();
+    assert_eq!((clips.len(), expected.rows()), (40, 40));
+    let mut worst = 0.0_f32;
+    for at in 0..clips.len() {
+        let got = ready.apply(&clips.row(at).unwrap()).unwrap();
+        let want = expected.row(at).unwrap().to_f32();
+        worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
+    }
+    println!("largest error of the MFCC front end on 40 clips: {worst:e}");
+    assert!(worst < 1e-3, "{worst}");
+}
