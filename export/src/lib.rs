@@ -5,7 +5,13 @@
 //! evaluation), [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures
 //! ranges, [`quantize`] rounds, [`verify`] runs before and after, [`report`] says what came out.
 
+pub mod calibrate;
+pub mod data;
 pub mod error;
 pub mod graph;
+pub mod onnx;
+pub mod quantize;
+pub mod report;
+pub mod split;
 
 pub use error::{Error, Result};

@@ -1,0 +1,69 @@
+"""What the comparison scripts share: where things are, data as the models want it, figures of merit."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime as ort
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = pathlib.Path(os.environ.get("HONE_SHARED", ROOT.parent / "shared"))
+HONE = os.environ.get("HONE", str(ROOT / "target" / "release" / "hone"))
+MODELS, DATA = SHARED / "models", SHARED / "data"
+
+
+def need_shared():
+    if not MODELS.is_dir():
+        print(f"{SHARED} is absent: nothing to compare on (set HONE_SHARED)")
+        sys.exit(0)
+
+
+def hone(*args):
+    """Runs hone with --json; the parsed document."""
+    done = subprocess.run([HONE, "--json", *map(str, args)], capture_output=True, text=True)
+    if done.returncode not in (0, 1) or not done.stdout.strip():
+        raise RuntimeError(f"hone {args}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def session(path):
+    """One thread, sequential, all graph optimizations."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(sess, x, batch=1):
+    """All rows through a session; the first output."""
+    name = sess.get_inputs()[0].name
+    return np.concatenate([sess.run(None, {name: x[i : i + batch]})[0] for i in range(0, len(x), batch)])
+
+
+def sqnr_db(reference, other):
+    """10 log10 of signal power over error power."""
+    reference, other = np.asarray(reference, np.float64), np.asarray(other, np.float64)
+    return 10 * np.log10((reference**2).sum() / max(((reference - other) ** 2).sum(), 1e-30))
+
+
+def interleaved_ms(sessions, x, rounds=30):
+    """Median milliseconds per session, rounds interleaved so that drift of the machine hits all alike."""
+    times = [[] for _ in sessions]
+    names = [s.get_inputs()[0].name for s in sessions]
+    for s, name in zip(sessions, names):
+        for _ in range(5):
+            s.run(None, {name: x})
+    for _ in range(rounds):
+        for i, (s, name) in enumerate(zip(sessions, names)):
+            start = time.perf_counter()
+            repeats = 0
+            while repeats < 1 or time.perf_counter() - start < 0.02:
+                s.run(None, {name: x})
+                repeats += 1
+            times[i].append((time.perf_counter() - start) / repeats * 1e3)
+    return [float(np.median(t)) for t in times]

@@ -1,0 +1,168 @@
+//! Post-training quantization: int8 QDQ with fitted weights, and fp16.
+//!
+//! The order of work: the float network is walked once to measure the range of every channel; channels are equalized
+//! ([`equalize`]); every value that is stored quantized gets a scale, or shares one; then layer by layer, in topological order, the weights are
+//! fitted to the inputs that the already quantized prefix gives ([`fit`]), rounded with error feedback, and the bias corrected. The order must be sequential: fitting
+//! all layers against one state of the network overcorrects and diverges. Intermediate tensors are spooled to disk, so that memory does not grow
+//! with the number of rows.
+
+mod emit;
+mod equalize;
+mod fit;
+pub mod fp16;
+mod linear;
+mod network;
+mod ranges;
+mod sequential;
+mod spool;
+
+use std::path::Path;
+
+use crate::calibrate::RangeMethod;
+use crate::graph::{Graph, Tensor, ValueId};
+use crate::{Error, Result};
+
+pub use emit::ActivationType;
+pub use sequential::LayerReport;
+
+/// Calibration rows as the model's input, each `[1, …]`, float32.
+pub trait Rows {
+    /// Number of rows.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Row `index`.
+    ///
+    /// # Errors
+    /// Whatever reading or preprocessing it meets.
+    fn row(&mut self, index: usize) -> Result<Tensor>;
+}
+
+/// Rows that are in memory.
+impl Rows for &[Tensor] {
+    fn len(&self) -> usize {
+        <[Tensor]>::len(self)
+    }
+
+    fn row(&mut self, index: usize) -> Result<Tensor> {
+        Ok(self[index].clone())
+    }
+}
+
+/// How weights are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Fitted to the quantized inputs, rounded with error feedback.
+    Compensated,
+    /// To the nearest step; the bias is corrected all the same.
+    Nearest,
+}
+
+/// Settings of [`int8`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// How activation ranges are chosen.
+    pub ranges: RangeMethod,
+    /// How weights are rounded.
+    pub rounding: Rounding,
+    /// Whether channels are equalized.
+    pub equalize: bool,
+    /// Type of activations in the ONNX file.
+    pub activations: ActivationType,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ranges: RangeMethod::MinMax,
+            rounding: Rounding::Compensated,
+            equalize: true,
+            activations: ActivationType::Uint8,
+        }
+    }
+}
+
+/// Affine quantization of a tensor to uint8: real = scale · (q − zero_point).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Real value of one step.
+    pub scale: f32,
+    /// The integer that stands for 0.0, 0..=255. As int8 it is 128 less.
+    pub zero_point: u8,
+}
+
+impl Step {
+    /// Covers `low..=high`, which is widened to hold 0.
+    #[must_use]
+    pub fn covering(low: f32, high: f32) -> Self {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let scale = (high - low) / 255.0;
+        if !scale.is_normal() || scale < 1e-30 {
+            return Self { scale: 1.0, zero_point: 0 };
+        }
+        Self { scale, zero_point: (-low / scale).round().clamp(0.0, 255.0) as u8 }
+    }
+
+    /// Nearest step, as ONNX `QuantizeLinear` rounds: half to even, saturating.
+    #[must_use]
+    pub fn quantize(self, v: f32) -> u8 {
+        ((v / self.scale).round_ties_even() + f32::from(self.zero_point)).clamp(0.0, 255.0) as u8
+    }
+
+    /// The real value of a step.
+    #[must_use]
+    pub fn dequantize(self, q: u8) -> f32 {
+        self.scale * (f32::from(q) - f32::from(self.zero_point))
+    }
+}
+
+/// What [`int8`] gives.
+#[derive(Debug)]
+pub struct Quantized {
+    /// The QDQ graph with all outputs of the input graph.
+    pub graph: Graph,
+    /// One entry a step, in order.
+    pub layers: Vec<LayerReport>,
+    /// How the embedding is stored.
+    pub embedding: Step,
+}
+
+/// Quantizes a simplified float graph. `embedding` must be one of its outputs; it is stored quantized whatever reads it.
+///
+/// `scratch` is a folder on a disk with room for the largest tensors of all rows (temporary, unnamed files).
+/// `progress` is called with (layers done, layers in all).
+///
+/// # Errors
+/// [`Error::Unsupported`] for operators that cannot be evaluated or weights that are no constants, [`Error::NonFinite`] when a
+/// calibration row leads to NaN or infinity, and what `rows` gives.
+pub fn int8(
+    graph: &Graph,
+    embedding: ValueId,
+    rows: &mut dyn Rows,
+    options: &Options,
+    scratch: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Quantized> {
+    if rows.is_empty() {
+        return Err(Error::Setting { name: "calibration rows".into(), why: "at least one is needed".into() });
+    }
+    let mut network = network::Network::new(graph, embedding)?;
+    let walk = sequential::Walk::new(&network, rows, scratch)?;
+    let mut channels = walk.channel_ranges(&network)?;
+    let factors = if options.equalize {
+        equalize::equalize(&mut network, &mut channels)
+    } else {
+        vec![Vec::new(); network.graph.values.len()]
+    };
+    let measured = walk.value_ranges(&network, &channels, &factors, options.ranges)?;
+    let steps = ranges::steps(&network, &measured);
+    let (layers, rounded) = walk.fit(&network, &steps, &factors, options.rounding, progress)?;
+    let graph = emit::qdq(&network, &steps, &rounded, &factors, options.activations)?;
+    let embedding = steps[embedding.0].ok_or_else(|| Error::InvalidModel {
+        model: network.graph.name.clone(),
+        why: "the embedding has no range".into(),
+    })?;
+    Ok(Quantized { graph, layers, embedding })
+}
