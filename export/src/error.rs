@@ -91,6 +91,14 @@ pub enum Error {
         /// What was expected and what came.
         why: String,
     },
+    /// Labels of the data and classes of the head do not match.
+    #[error("{}: {why}", path.display())]
+    Label {
+        /// The data.
+        path: PathBuf,
+        /// Which label, and what the head knows.
+        why: String,
+    },
     /// Data does not fit the model's input.
     #[error("{what}: expected shape {expected}, got {got}")]
     Shape {
@@ -132,6 +140,14 @@ pub enum Error {
     /// The runtime refused (bundle, head, provider).
     #[error(transparent)]
     Runtime(#[from] hone_runtime::Error),
+    /// The runtime refused something that came from a known place.
+    #[error("{place}: {cause}")]
+    In {
+        /// The file or folder, or several in words.
+        place: String,
+        /// What is wrong with it.
+        cause: hone_runtime::Error,
+    },
 }
 
 /// Result of this crate.
@@ -152,11 +168,12 @@ impl Error {
             Self::NoHead { .. } => "no-head",
             Self::IllegalCut { .. } => "illegal-cut",
             Self::Data { .. } => "data",
+            Self::Label { .. } => "label",
             Self::Shape { .. } => "shape",
             Self::NonFinite { .. } => "non-finite",
             Self::Setting { .. } => "setting",
             Self::Collapsed { .. } => "collapsed",
-            Self::Runtime(e) => e.code(),
+            Self::Runtime(e) | Self::In { cause: e, .. } => e.code(),
         }
     }
 
@@ -164,6 +181,12 @@ impl Error {
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { path, source }
+    }
+
+    /// Adds to an error of the runtime's where it comes from.
+    pub fn place(place: impl std::fmt::Display) -> impl FnOnce(hone_runtime::Error) -> Self {
+        let place = place.to_string();
+        move |cause| Self::In { place, cause }
     }
 
     /// A file that is not what it should be.

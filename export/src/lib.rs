@@ -11,6 +11,8 @@ pub mod error;
 pub mod graph;
 pub mod onnx;
 pub mod quantize;
+pub mod verify;
+pub mod pipeline;
 pub mod report;
 pub mod split;
 

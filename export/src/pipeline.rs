@@ -1,0 +1,223 @@
+//! The export from end to end: read, simplify, split, calibrate, quantize, verify, write.
+//!
+//! Everything is made and verified in memory (large intermediate tensors in unnamed temporary files) before the first file
+//! is written; files appear complete or not at all, the bundle last.
+
+mod assemble;
+mod rows;
+mod write;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hone_runtime::bundle::Preprocess;
+
+use crate::data::{Options as DataOptions, Source};
+use crate::graph::{self, Graph, Node, Op, Value, ValueId};
+use crate::quantize::{self, LayerReport};
+use crate::split::{self, Cut, HeadKind, Split};
+use crate::verify::{self, Agreement, Candidate};
+use crate::{Error, Result, onnx};
+
+pub use assemble::CANARIES_PER_CLASS;
+
+/// Numbers that the backbone computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 8-bit integers.
+    Int8,
+    /// Half precision.
+    Fp16,
+}
+
+impl Precision {
+    /// `int8` or `fp16`, as in file names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Fp16 => "fp16",
+        }
+    }
+}
+
+/// What to export and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// ONNX file.
+    pub model: PathBuf,
+    /// Calibration data.
+    pub calibration: PathBuf,
+    /// Its parts.
+    pub data: DataOptions,
+    /// From a row to the model's input.
+    pub preprocess: Preprocess,
+    /// Folder to write.
+    pub out: PathBuf,
+    /// Name of the bundle; `None`: the folder's.
+    pub name: Option<String>,
+    /// Where the backbone ends; `None`: before the last classifier.
+    pub cut: Option<String>,
+    /// Precision of the backbone.
+    pub precision: Precision,
+    /// Settings of the quantizer.
+    pub quantize: quantize::Options,
+    /// Calibration rows used at most.
+    pub calibration_rows: usize,
+    /// Least agreement with the original, 0..=1.
+    pub least_agreement: f64,
+    /// Names of the model's own classes.
+    pub model_classes: Option<Vec<String>>,
+    /// Whether files may be replaced.
+    pub force: bool,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Name of the bundle.
+    pub name: String,
+    /// What was rewritten while reading.
+    pub summary: graph::Summary,
+    /// Where the model was cut.
+    pub cut: Cut,
+    /// Why there is no base head, where there is none.
+    pub no_head: Option<String>,
+    /// Against the original.
+    pub agreement: Agreement,
+    /// Layer by layer, on the calibration rows (int8 only).
+    pub layers: Vec<LayerReport>,
+    /// Size of the model's file.
+    pub bytes_before: u64,
+    /// Size of the quantized model's file.
+    pub bytes_after: u64,
+    /// Calibration rows used.
+    pub calibration_rows: usize,
+    /// Canaries in the bundle.
+    pub canaries: usize,
+    /// Files written, the bundle last.
+    pub files: Vec<PathBuf>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// The bundle's file.
+    #[must_use]
+    pub fn bundle(&self) -> &std::path::Path {
+        self.files.last().map_or_else(|| std::path::Path::new(""), PathBuf::as_path)
+    }
+}
+
+/// Runs the export. `progress` is called with the stage's name and (done, total) within it.
+///
+/// # Errors
+/// Those of every stage; nothing is written then.
+pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Result<Outcome> {
+    let start = Instant::now();
+    let name = bundle_name(request)?;
+    let planned = write::plan(request, &name)?;
+    progress("read", 0, 1);
+    let mut model = onnx::read(&request.model)?;
+    let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
+    let summary = graph::simplify(&mut model)?;
+    graph::infer::make_batch_dynamic(&mut model)?;
+    let split = split::choose(&model, request.cut.as_deref())?;
+    let (whole, embedding) = with_embedding(&model, &split.cut)?;
+    let mut rows = rows::Calibration::open(request, &model)?;
+    let is_classifier = is_classifier(&whole, &split);
+
+    let (written, layers, embedding_kind) = match request.precision {
+        Precision::Int8 => {
+            let scratch = write::scratch_folder(&request.out)?;
+            let quantized = quantize::int8(&whole, embedding, &mut rows, &request.quantize, &scratch, &mut |done, total| {
+                progress("quantize", done, total);
+            })?;
+            (quantized.graph, quantized.layers, assemble::int8_kind(quantized.embedding))
+        }
+        Precision::Fp16 => (quantize::fp16::convert(&whole)?, Vec::new(), assemble::fp16_kind()),
+    };
+    progress("verify", 0, 1);
+    let (inputs, held_out) = rows.verification(cost_of(&whole))?;
+    let candidate = Candidate { original: &whole, written: &written, is_classifier };
+    let agreement = verify::compare(&candidate, &inputs, held_out)?;
+    verify::accept(&agreement, request.precision.name(), request.least_agreement, &layers)?;
+
+    progress("bundle", 0, 1);
+    let parts = assemble::Parts { request, name: &name, split: &split, written: &written, embedding_kind, agreement: &agreement };
+    let files = parts.encode(&mut rows)?;
+    let bytes_after = files.model.len() as u64;
+    let canaries = files.canaries;
+    let paths = planned.write(&files)?;
+    Ok(Outcome {
+        name,
+        summary,
+        no_head: split.not_linear.clone().or_else(|| split.head.is_none().then(|| "the model has no linear last layer".into())),
+        cut: split.cut,
+        agreement,
+        layers,
+        bytes_before,
+        bytes_after,
+        calibration_rows: rows.used(),
+        canaries,
+        files: paths,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn bundle_name(request: &Request) -> Result<String> {
+    let from_folder = || request.out.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+    let name = request.name.clone().or_else(from_folder).unwrap_or_else(|| "model".into());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        return Err(Error::Setting {
+            name: "--name".into(),
+            why: format!("'{name}' is no plain file name: letters, digits, '-', '_' and '.' are allowed"),
+        });
+    }
+    Ok(name)
+}
+
+/// The model with its embedding as an additional, last output.
+fn with_embedding(model: &Graph, cut: &Cut) -> Result<(Graph, ValueId)> {
+    let mut out = model.clone();
+    let mut end = cut.value;
+    let append = |graph: &mut Graph, input: ValueId, name: &str, op: Op| {
+        let dtype = graph.value(input).dtype;
+        let id = graph.add_value(Value { name: name.to_owned(), dtype, ..Value::default() });
+        let name = graph.value(id).name.clone();
+        graph.nodes.push(Node { name, op, inputs: vec![Some(input)], outputs: vec![id] });
+        id
+    };
+    if cut.pooled {
+        end = append(&mut out, end, "embedding_pooled", Op::GlobalAveragePool);
+    }
+    if cut.shape.len() != 2 {
+        end = append(&mut out, end, "embedding", Op::Flatten { axis: 1 });
+    }
+    out.outputs.push(end);
+    graph::infer::infer(&mut out)?;
+    Ok((out, end))
+}
+
+/// Only some of the outputs, without what they do not need.
+fn restricted(graph: &Graph, outputs: Vec<ValueId>) -> Graph {
+    let mut out = graph.clone();
+    out.outputs = outputs;
+    graph::fold::remove_dead(&mut out);
+    out
+}
+
+fn is_classifier(whole: &Graph, split: &Split) -> bool {
+    let ends_in_softmax = whole.producers()[whole.outputs[0].0].is_some_and(|i| matches!(whole.nodes[i].op, Op::Softmax { .. }));
+    ends_in_softmax || split.head.as_ref().is_some_and(|h| h.kind == HeadKind::Classification)
+}
+
+fn cost_of(graph: &Graph) -> u64 {
+    graph::cost::total(graph).macs as u64
+}
+
+/// Opens a source with `data`, keeping its error.
+fn open(path: &std::path::Path, data: &DataOptions) -> Result<Source> {
+    Source::open(path, data)
+}

@@ -1,0 +1,113 @@
+//! Which rows calibrate and which verify.
+
+use super::{Request, open};
+use crate::data::{Options as DataOptions, Preprocessor, Source};
+use crate::graph::{Dim, Graph, Tensor};
+use crate::quantize::Rows;
+use crate::{Error, Result};
+
+/// Rows that verification runs: fewer for models that take long.
+const VERIFICATION_ROWS: usize = 256;
+/// Multiply-accumulates that verification may cost, over all rows.
+const VERIFICATION_MACS: u64 = 20_000_000_000;
+
+/// The calibration rows: balanced over the classes where there are labels, evenly spread otherwise.
+pub(super) struct Calibration {
+    source: Source,
+    preprocessor: Preprocessor,
+    shape: Vec<usize>,
+    /// Positions in the source.
+    chosen: Vec<usize>,
+    others: Vec<usize>,
+}
+
+impl Calibration {
+    pub fn open(request: &Request, model: &Graph) -> Result<Self> {
+        if request.calibration_rows == 0 {
+            return Err(Error::Setting { name: "--calib-rows".into(), why: "at least 1 is needed".into() });
+        }
+        let source = open(&request.calibration, &request.data)?;
+        if source.len() == 0 {
+            return Err(Error::data(&request.calibration, "no rows"));
+        }
+        let shape = input_shape(model)?;
+        let preprocessor = Preprocessor::new(&request.preprocess, &shape[1..])?;
+        let limit = request.calibration_rows.min(source.len());
+        let chosen = if source.is_labelled() && !request.data.balance {
+            let options = DataOptions { balance: true, limit: Some(limit), ..request.data.clone() };
+            let balanced = open(&request.calibration, &options)?;
+            let place: std::collections::HashMap<usize, usize> =
+                source.indices().iter().enumerate().map(|(at, &row)| (row, at)).collect();
+            balanced.indices().iter().filter_map(|row| place.get(row).copied()).collect()
+        } else {
+            (0..limit).map(|i| i * source.len() / limit).collect::<Vec<_>>()
+        };
+        let used: std::collections::HashSet<usize> = chosen.iter().copied().collect();
+        let others = (0..source.len()).filter(|i| !used.contains(i)).collect();
+        Ok(Self { source, preprocessor, shape, chosen, others })
+    }
+
+    /// Number of calibration rows.
+    pub fn used(&self) -> usize {
+        self.chosen.len()
+    }
+
+    fn tensor(&mut self, at: usize) -> Result<Tensor> {
+        let row = self.source.row(at)?;
+        let values = self.preprocessor.apply(&row)?;
+        let got = values.len();
+        Tensor::from_f32(&self.shape, values).ok_or_else(|| Error::Shape {
+            what: row.id,
+            expected: format!("{:?}", self.shape),
+            got: format!("{got} values"),
+        })
+    }
+
+    /// Rows to verify on, and whether calibration did not see them.
+    pub fn verification(&mut self, macs: u64) -> Result<(Vec<Tensor>, bool)> {
+        let affordable = (VERIFICATION_MACS / macs.max(1)) as usize;
+        let limit = VERIFICATION_ROWS.min(affordable.max(16));
+        // A handful of rows left over says less than the calibration rows themselves.
+        let held_out = self.others.len() >= 16.min(self.chosen.len());
+        let from = if held_out { self.others.clone() } else { self.chosen.clone() };
+        let count = limit.min(from.len());
+        let tensors = (0..count).map(|i| self.tensor(from[i * from.len() / count])).collect::<Result<_>>()?;
+        Ok((tensors, held_out))
+    }
+
+    /// Class of calibration row `index`, by name, where the data has labels.
+    pub fn class_name(&self, index: usize) -> Option<String> {
+        let labels = self.source.labels().ok()?;
+        let label = *labels.get(*self.chosen.get(index)?)?;
+        self.source.classes().get(label).cloned()
+    }
+}
+
+impl Rows for Calibration {
+    fn len(&self) -> usize {
+        self.chosen.len()
+    }
+
+    fn row(&mut self, index: usize) -> Result<Tensor> {
+        self.tensor(self.chosen[index])
+    }
+}
+
+/// Shape of the model's one input, the batch as 1.
+pub(super) fn input_shape(model: &Graph) -> Result<Vec<usize>> {
+    let invalid = |why: String| Error::InvalidModel { model: model.name.clone(), why };
+    let [input] = model.inputs[..] else {
+        return Err(invalid(format!("{} inputs; export needs exactly one", model.inputs.len())));
+    };
+    let value = model.value(input);
+    let dims = value.shape.as_ref().ok_or_else(|| invalid(format!("input '{}' has no shape", value.name)))?;
+    let mut shape = vec![1];
+    for dim in dims.iter().skip(1) {
+        match dim {
+            Dim::Fixed(n) => shape.push(*n),
+            Dim::Symbol(s) => return Err(invalid(format!("input '{}' has an open dimension '{s}' beside the batch", value.name))),
+        }
+    }
+    Ok(shape)
+}
+

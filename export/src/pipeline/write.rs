@@ -1,0 +1,72 @@
+//! Output files: names are ours, nothing is overwritten unasked, every file is complete or absent.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::Request;
+use super::assemble::Files;
+use crate::{Error, Result};
+
+/// The paths of an export, checked before the work begins.
+pub(super) struct Plan {
+    out: PathBuf,
+    backbone: PathBuf,
+    head: PathBuf,
+    model: PathBuf,
+    bundle: PathBuf,
+}
+
+/// Decides the names and refuses to overwrite.
+pub(super) fn plan(request: &Request, name: &str) -> Result<Plan> {
+    let precision = request.precision.name();
+    let out = &request.out;
+    let plan = Plan {
+        out: out.clone(),
+        backbone: out.join(format!("backbone.{precision}.onnx")),
+        head: out.join("head.onnx"),
+        model: out.join(format!("model.{precision}.onnx")),
+        bundle: out.join(format!("{name}.hone")),
+    };
+    if out.exists() && !out.is_dir() {
+        return Err(Error::Io { path: out.clone(), source: std::io::Error::from(std::io::ErrorKind::NotADirectory) });
+    }
+    let taken = [&plan.backbone, &plan.head, &plan.model, &plan.bundle].into_iter().find(|p| p.exists());
+    match taken {
+        Some(path) if !request.force => Err(Error::Exists(path.clone())),
+        _ => Ok(plan),
+    }
+}
+
+/// The nearest existing folder at or above the output: the same disk, most likely, with room for what is to come.
+pub(super) fn scratch_folder(out: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(out).map_err(Error::io(out))?;
+    let existing = absolute.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
+    Ok(existing.to_path_buf())
+}
+
+impl Plan {
+    /// Writes all files; each is complete under its name, the bundle last.
+    pub fn write(&self, files: &Files) -> Result<Vec<PathBuf>> {
+        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        let mut list: Vec<(&PathBuf, &[u8])> = vec![(&self.backbone, &files.backbone), (&self.model, &files.model)];
+        if let Some(head) = &files.head {
+            list.push((&self.head, head));
+        }
+        list.push((&self.bundle, &files.bundle));
+        // All are on the disk before the first one gets its name.
+        let mut staged = Vec::new();
+        for (path, bytes) in &list {
+            let mut file = tempfile::NamedTempFile::new_in(&self.out).map_err(Error::io(&self.out))?;
+            file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
+            staged.push(file);
+        }
+        for ((path, _), file) in list.iter().zip(staged) {
+            file.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), source: e.error })?;
+        }
+        if files.head.is_none() && self.head.exists() {
+            // A head of an earlier export would not belong to this backbone.
+            std::fs::remove_file(&self.head).map_err(Error::io(&self.head))?;
+        }
+        Ok(list.into_iter().map(|(path, _)| path.clone()).collect())
+    }
+}
