@@ -16,11 +16,14 @@
 //! ```
 
 pub mod accuracy;
+mod files;
 pub mod latency;
 pub mod original;
 pub mod plain;
 pub mod shots;
 pub mod teach;
+
+pub use files::HeadInForce;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -234,6 +237,17 @@ impl<'b> Applied<'b> {
             progress(out.ids.len(), at.len());
         }
         Ok(out)
+    }
+
+    /// Embeds one row that comes from no source.
+    fn embed_row(&self, path: &Path, row: Row) -> Result<Embedded> {
+        let row_bytes = self.bundle.embedding.row_bytes();
+        let input = self.preprocessor.apply(&row)?;
+        let (mut rows, start) = (vec![0; row_bytes], Instant::now());
+        self.backbone.clone().embed(&input, &mut rows).map_err(Error::place(&row.id))?;
+        let embed_ms_total = start.elapsed().as_secs_f64() * 1e3;
+        let (path, ids) = (path.to_path_buf(), vec![row.id]);
+        Ok(Embedded { path, rows, row_bytes, labels: None, classes: Vec::new(), ids, embed_ms_total })
     }
 
     fn note(&self, out: &mut Embedded, row: Row) {

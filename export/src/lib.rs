@@ -5,10 +5,12 @@
 //! evaluation), [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures
 //! ranges, [`quantize`] rounds, [`verify`] runs before and after, [`report`] says what came out.
 
+pub mod apply;
 pub mod calibrate;
 pub mod data;
 pub mod error;
 pub mod graph;
+pub mod inspect;
 pub mod onnx;
 pub mod quantize;
 pub mod verify;

@@ -79,7 +79,8 @@ pub fn answers(head: &HeadView<'_>, embedded: &Embedded) -> Result<Vec<usize>> {
 fn judge<'a>(embedded: &'a Embedded, head: &HeadView<'a>, matching: Matching) -> Result<Judge<'a>> {
     let labels: Vec<&str> = head.labels().iter().collect();
     let truths = embedded.labels()?;
-    Judge::new(truths, &embedded.classes, &labels, matching).map_err(|why| Error::Label { path: embedded.path.clone(), why })
+    Judge::new(truths, &embedded.classes, &labels, matching)
+        .map_err(|why| Error::Label { path: embedded.path.clone(), why })
 }
 
 fn logits(head: &HeadView<'_>, embedded: &Embedded, row: usize) -> Result<Vec<f32>> {
@@ -140,7 +141,11 @@ impl<'a> Judge<'a> {
     }
 
     /// Counts the answers: the largest of `logits(row)`, the first of equals; `restricted`: among the data's classes alone.
-    pub(crate) fn count(&self, restricted: bool, mut logits: impl FnMut(usize) -> Result<Vec<f32>>) -> Result<Evaluation> {
+    pub(crate) fn count(
+        &self,
+        restricted: bool,
+        mut logits: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Evaluation> {
         let place = |truth: usize| self.classes.iter().position(|(class, _)| *class == truth);
         let mut counts = vec![vec![0; self.classes.len() + 1]; self.classes.len()];
         let mut skipped = 0;
@@ -149,7 +154,8 @@ impl<'a> Judge<'a> {
                 skipped += 1;
                 continue;
             };
-            let answer = self.answer(&logits(row)?, restricted).and_then(|best| self.of_head.get(best).copied().flatten());
+            let answer =
+                self.answer(&logits(row)?, restricted).and_then(|best| self.of_head.get(best).copied().flatten());
             counts[truth][answer.unwrap_or(self.classes.len())] += 1;
         }
         let per_class: Vec<ClassAccuracy> = self
@@ -164,7 +170,13 @@ impl<'a> Judge<'a> {
             .collect();
         let (correct, n) = per_class.iter().fold((0, 0), |(c, n), class| (c + class.correct, n + class.n));
         let classes = self.classes.iter().map(|(_, name)| (*name).to_owned()).collect();
-        Ok(Evaluation { top1: correct as f64 / n as f64, n, skipped, per_class, confusion: Confusion { classes, counts } })
+        Ok(Evaluation {
+            top1: correct as f64 / n as f64,
+            n,
+            skipped,
+            per_class,
+            confusion: Confusion { classes, counts },
+        })
     }
 
     fn answer(&self, logits: &[f32], restricted: bool) -> Option<usize> {

@@ -44,9 +44,10 @@ pub fn read_draws(path: &Path, rows: usize) -> Result<Vec<Vec<usize>>> {
     let numbers: Vec<usize> = numbers
         .iter()
         .map(|&n| {
-            usize::try_from(n).ok().filter(|&n| n < rows).ok_or_else(|| {
-                Error::data(path, format!("row {n} is out of range, the data has {rows} rows"))
-            })
+            usize::try_from(n)
+                .ok()
+                .filter(|&n| n < rows)
+                .ok_or_else(|| Error::data(path, format!("row {n} is out of range, the data has {rows} rows")))
         })
         .collect::<Result<_>>()?;
     Ok(numbers.chunks(width).map(<[usize]>::to_vec).collect())
@@ -59,7 +60,13 @@ pub fn read_draws(path: &Path, rows: usize) -> Result<Vec<Vec<usize>>> {
 ///
 /// # Errors
 /// What [`tune::tune`] and [`evaluate`] say.
-pub fn k_shot(spec: EmbeddingSpec, shots: &Embedded, draws: &[Vec<usize>], test: &Embedded, options: &Options) -> Result<KShot> {
+pub fn k_shot(
+    spec: EmbeddingSpec,
+    shots: &Embedded,
+    draws: &[Vec<usize>],
+    test: &Embedded,
+    options: &Options,
+) -> Result<KShot> {
     let evaluations: Vec<(usize, Evaluation)> = draws
         .iter()
         .map(|draw| {
@@ -69,10 +76,15 @@ pub fn k_shot(spec: EmbeddingSpec, shots: &Embedded, draws: &[Vec<usize>], test:
         })
         .collect::<Result<_>>()?;
     let seeds: Vec<f64> = evaluations.iter().map(|(_, e)| e.top1).collect();
-    let (rows, classes) =
-        draws.iter().zip(&evaluations).fold((0, 0), |(r, c), (draw, (n, _))| (r + draw.len(), c + n));
+    let (rows, classes) = draws.iter().zip(&evaluations).fold((0, 0), |(r, c), (draw, (n, _))| (r + draw.len(), c + n));
     let (mean, sd) = mean_and_deviation(&seeds);
-    Ok(KShot { k: rows as f64 / classes.max(1) as f64, mean, sd, seeds, n: evaluations.first().map_or(0, |(_, e)| e.n) })
+    Ok(KShot {
+        k: rows as f64 / classes.max(1) as f64,
+        mean,
+        sd,
+        seeds,
+        n: evaluations.first().map_or(0, |(_, e)| e.n),
+    })
 }
 
 /// The record of a head that was tuned on these rows alone, and the number of its classes.

@@ -77,7 +77,8 @@ pub fn tune(
     if mode.fresh {
         session.drop_shots();
     }
-    let known: Vec<(String, Vec<u8>)> = session.shots().map(|shot| (shot.label.to_owned(), shot.row.to_vec())).collect();
+    let known: Vec<(String, Vec<u8>)> =
+        session.shots().map(|shot| (shot.label.to_owned(), shot.row.to_vec())).collect();
     let mut added = 0;
     for (at, &class) in labels.iter().enumerate() {
         let (label, row) = (shots.classes[class].as_str(), shots.row(at));

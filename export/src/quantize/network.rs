@@ -241,7 +241,8 @@ fn links(graph: &Graph, steps: &[Step]) -> (Vec<Vec<usize>>, Vec<Option<usize>>)
     (readers, maker)
 }
 
-/// Float values that quantized steps read, and the embedding.
+/// Float values that quantized steps read, what convolutions give (integer kernels need a quantized output; only dense layers have
+/// one with a float output), and the embedding.
 fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], embedding: ValueId) -> Vec<bool> {
     let is_float = |v: usize| {
         !matches!(
@@ -249,6 +250,10 @@ fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], embeddin
             Some(crate::graph::DType::I64 | crate::graph::DType::I32 | crate::graph::DType::Bool)
         )
     };
+    let mut from_convolution = vec![false; graph.values.len()];
+    for step in steps.iter().filter(|s| s.weighted.as_ref().is_some_and(|w| w.window.is_some())) {
+        from_convolution[step.node.outputs[0].0] = true;
+    }
     (0..graph.values.len())
         .map(|v| {
             let read = readers[v].iter().any(|&r| {
@@ -259,7 +264,7 @@ fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], embeddin
                 });
                 step.quantized && is_data
             });
-            (read || v == embedding.0) && is_float(v)
+            (read || from_convolution[v] || v == embedding.0) && is_float(v)
         })
         .collect()
 }

@@ -1,0 +1,211 @@
+//! How long a bundle and its original take for one row, on one thread.
+
+use std::time::Instant;
+
+use hone_runtime::backbone::tract::TractBackbone;
+use hone_runtime::{Backbone as _, HeadView};
+use serde::Serialize;
+
+use super::Applied;
+use super::original::Original;
+use crate::{Error, Result};
+
+/// Runs before the clock counts.
+const WARM_UP: usize = 10;
+
+/// One line of `hone bench`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// What ran it.
+    pub provider: String,
+    /// `int8`, `fp16` or `fp32`.
+    pub precision: &'static str,
+    /// Threads used.
+    pub threads: usize,
+    /// Reading nothing but the bytes in memory, in milliseconds.
+    pub load_ms: f64,
+    /// Median, in microseconds.
+    pub p50_us: f64,
+    /// 90th percentile.
+    pub p90_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// Largest resident set of the whole process so far; none where the system does not say.
+    pub peak_rss_bytes: Option<u64>,
+    /// Share of rows with the same best class as the original (for models without a head to compare: none).
+    pub agreement: Option<f64>,
+}
+
+/// Providers that this build has.
+pub const PROVIDERS: [&str; 1] = ["tract"];
+
+/// Refuses a provider that this build does not have.
+///
+/// # Errors
+/// [`Error::Setting`] naming those that it has.
+pub fn check_provider(name: &str) -> Result<()> {
+    if PROVIDERS.contains(&name) {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        name: "--provider".into(),
+        why: format!("'{name}' is not in this build, which has: {}", PROVIDERS.join(", ")),
+    })
+}
+
+/// Times the backbone with its head (where the bundle has one), row by row; `agreement` is to be filled in by the caller.
+///
+/// # Errors
+/// What the provider says; [`Error::Setting`] for no runs at all.
+pub fn bundle(applied: &Applied<'_>, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
+    let start = Instant::now();
+    let mut backbone = TractBackbone::load(&applied.bundle).map_err(Error::place(applied.path.display()))?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let mut row = vec![0; applied.bundle.embedding.row_bytes()];
+    let head = applied.bundle.head;
+    let [p50_us, p90_us, p99_us] = time(inputs, runs, |input| {
+        backbone.embed(input, &mut row)?;
+        if let Some(head) = head {
+            std::hint::black_box(head.predict(&row)?);
+        }
+        Ok(())
+    })?;
+    let (provider, precision) = (backbone.provider().to_owned(), applied.bundle.precision.name());
+    Ok(Line {
+        provider,
+        precision,
+        threads: 1,
+        load_ms,
+        p50_us,
+        p90_us,
+        p99_us,
+        peak_rss_bytes: peak_rss_bytes(),
+        agreement: None,
+    })
+}
+
+/// Times the original model, row by row.
+///
+/// # Errors
+/// As [`bundle`].
+pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
+    let [p50_us, p90_us, p99_us] = time(inputs, runs, |input| original.scores(input).map(|_| ()))?;
+    Ok(Line {
+        provider: "tract".into(),
+        precision: "fp32",
+        threads: 1,
+        load_ms: original.load_ms,
+        p50_us,
+        p90_us,
+        p99_us,
+        peak_rss_bytes: peak_rss_bytes(),
+        agreement: None,
+    })
+}
+
+/// Share of rows whose best class is the same for the bundle's own head and for the original; none where the bundle has no
+/// head, or one of other classes.
+///
+/// # Errors
+/// What the provider says.
+pub fn agreement(applied: &Applied<'_>, original: &Original, inputs: &[Vec<f32>]) -> Result<Option<f64>> {
+    let Some(head) = applied.bundle.head else { return Ok(None) };
+    let mut backbone = applied.backbone.clone();
+    let mut row = vec![0; applied.bundle.embedding.row_bytes()];
+    let mut same = 0;
+    for input in inputs {
+        let scores = original.scores(input)?;
+        if scores.len() != head.classes() {
+            return Ok(None);
+        }
+        backbone.embed(input, &mut row)?;
+        same += usize::from(largest(&scores) == Some(head.predict(&row)?.class));
+    }
+    Ok((!inputs.is_empty()).then(|| same as f64 / inputs.len() as f64))
+}
+
+/// Seeded inputs of a bundle, uniform within −1..1, for timing where there is no data.
+#[must_use]
+pub fn random_inputs(elements: usize, rows: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = move || {
+        // Marsaglia's xorshift64* (2003).
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    (0..rows).map(|_| (0..elements).map(|_| next()).collect()).collect()
+}
+
+/// The largest resident set that this process ever had, where Linux says it.
+#[must_use]
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Percentiles 50, 90 and 99 in microseconds.
+fn time(inputs: &[Vec<f32>], runs: usize, mut work: impl FnMut(&[f32]) -> Result<()>) -> Result<[f64; 3]> {
+    if runs == 0 || inputs.is_empty() {
+        return Err(Error::Setting { name: "--runs".into(), why: "at least 1 run is needed".into() });
+    }
+    let mut times = Vec::with_capacity(runs);
+    for (run, input) in inputs.iter().cycle().take(WARM_UP + runs).enumerate() {
+        let start = Instant::now();
+        work(input)?;
+        if run >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    Ok([50, 90, 99].map(|p| times[nearest_rank(times.len(), p)]))
+}
+
+/// Place of the p-th percentile among `n` sorted values: nearest rank.
+fn nearest_rank(n: usize, p: usize) -> usize {
+    (n * p).div_ceil(100).clamp(1, n) - 1
+}
+
+fn largest(values: &[f32]) -> Option<usize> {
+    (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best })
+}
+
+/// Whether a head gives the same scores as `expected` within `tolerance`; the largest difference.
+pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter().zip(b).fold(0.0, |most, (x, y)| f32::max(most, (x - y).abs()))
+}
+
+/// Scores of one input by a backbone and a head.
+pub(crate) fn scores(backbone: &mut TractBackbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
+    let mut row = vec![0; backbone.embedding().row_bytes()];
+    backbone.embed(input, &mut row)?;
+    let mut scores = vec![0.0; head.classes()];
+    head.scores(&row, &mut scores)?;
+    Ok(scores)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        assert_eq!([50, 90, 99].map(|p| nearest_rank(200, p)), [99, 179, 197]);
+        assert_eq!([50, 90, 99].map(|p| nearest_rank(1, p)), [0, 0, 0]);
+    }
+
+    #[test]
+    fn random_inputs_are_seeded_and_within_one() {
+        let a = random_inputs(100, 3, 7);
+        assert_eq!(a, random_inputs(100, 3, 7));
+        assert_ne!(a, random_inputs(100, 3, 8));
+        assert!(a.iter().flatten().all(|v| v.abs() <= 1.0));
+        let mean = a.iter().flatten().sum::<f32>() / 300.0;
+        assert!(mean.abs() < 0.15, "{mean}");
+    }
+}

@@ -1,0 +1,108 @@
+//! The original model on the same rows as its bundle, for comparison.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hone_runtime::backbone::tract::TractModel;
+use rayon::prelude::*;
+
+use super::accuracy::{Evaluation, Judge, Matching};
+use super::{Applied, Progress};
+use crate::data::Source;
+use crate::graph::{infer, simplify};
+use crate::onnx::{self, WriteOptions};
+use crate::{Error, Result};
+
+/// A float model that takes the inputs of a bundle's backbone.
+pub struct Original {
+    path: PathBuf,
+    model: TractModel,
+    /// What reading, simplifying and loading took, in milliseconds.
+    pub load_ms: f64,
+}
+
+impl Original {
+    /// Reads the model (external data too), simplifies it and loads it for one row at a time.
+    ///
+    /// # Errors
+    /// As [`onnx::read`]; [`Error::Shape`] where its input is not that of the bundle; what the provider says.
+    pub fn open(path: &Path, applied: &Applied<'_>) -> Result<Self> {
+        let start = Instant::now();
+        let mut graph = onnx::read(path)?;
+        simplify(&mut graph)?;
+        infer::with_batch(&mut graph, 1)?;
+        let bytes = onnx::encode(&graph, &WriteOptions::default())?;
+        let model = TractModel::load(&bytes, 1).map_err(Error::place(path.display()))?;
+        let elements: Vec<usize> = model.inputs().iter().map(|port| port.elements()).collect();
+        if elements != [applied.bundle.input.elements()] {
+            return Err(Error::Shape {
+                what: format!("input of {}", path.display()),
+                expected: format!("{:?} as in {}", applied.bundle.input.shape(), applied.path.display()),
+                got: model.inputs().iter().map(|port| format!("{:?}", port.shape)).collect::<Vec<_>>().join(", "),
+            });
+        }
+        Ok(Self { path: path.to_path_buf(), model, load_ms: start.elapsed().as_secs_f64() * 1e3 })
+    }
+
+    /// The model's first output for one input.
+    ///
+    /// # Errors
+    /// What the provider says.
+    pub fn scores(&self, input: &[f32]) -> Result<Vec<f32>> {
+        let outputs = self.model.run(&[input]).map_err(Error::place(self.path.display()))?;
+        Ok(outputs.into_iter().next().unwrap_or_default())
+    }
+
+    /// The model's first output for every row of `source`, in order.
+    ///
+    /// # Errors
+    /// As [`Applied::embed`].
+    pub fn run(
+        &self,
+        applied: &Applied<'_>,
+        source: &mut Source,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut out = Vec::with_capacity(source.len());
+        while out.len() < source.len() {
+            let batch = out.len()..(out.len() + super::BATCH).min(source.len());
+            let inputs: Vec<Vec<f32>> =
+                batch.map(|at| applied.preprocessor.apply(&source.row(at)?)).collect::<Result<_>>()?;
+            out.extend(inputs.par_iter().map(|input| self.scores(input)).collect::<Result<Vec<_>>>()?);
+            progress(out.len(), source.len());
+        }
+        Ok(out)
+    }
+
+    /// Accuracy on labelled rows. The model's classes are the labels of the bundle's own head, or the classes of the data where
+    /// those are as many as the model's outputs.
+    ///
+    /// # Errors
+    /// [`Error::Label`] when the outputs cannot be named or a class is unknown; as [`Original::run`].
+    pub fn evaluate(
+        &self,
+        applied: &Applied<'_>,
+        source: &mut Source,
+        matching: Matching,
+        progress: &mut Progress<'_>,
+    ) -> Result<Evaluation> {
+        let truths = source.labels()?;
+        let scores = self.run(applied, source, progress)?;
+        let width = scores.first().map_or(0, Vec::len);
+        let classes = source.classes().to_vec();
+        let own: Vec<&str> = applied.bundle.labels().map(|labels| labels.iter().collect()).unwrap_or_default();
+        let names: Vec<&str> = if own.len() == width { own } else { classes.iter().map(String::as_str).collect() };
+        if names.len() != width {
+            let why = format!(
+                "{} has {width} outputs, the bundle names {} classes and the data {}",
+                self.path.display(),
+                names.len(),
+                classes.len()
+            );
+            return Err(Error::Label { path: source.path().to_path_buf(), why });
+        }
+        let judge = Judge::new(&truths, &classes, &names, matching)
+            .map_err(|why| Error::Label { path: source.path().to_path_buf(), why })?;
+        judge.count(false, |row| Ok(scores[row].clone()))
+    }
+}

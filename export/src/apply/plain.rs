@@ -1,0 +1,158 @@
+//! Backbone and head as one plain ONNX model.
+//!
+//! The embedding is rounded as the bundle stores it (QuantizeLinear and DequantizeLinear, or a cast to f16 and back), so that the
+//! model gives the scores that the device gives; then length 1 where the head asks for it (a row of zeros stays one), one Gemm,
+//! and Softmax or Sigmoid.
+
+use std::io::Write as _;
+
+use hone_runtime::HeadView;
+use hone_runtime::backbone::tract::TractModel;
+use hone_runtime::head::Kind;
+use hone_runtime::quant::EmbeddingKind;
+use ndarray::{ArrayD, IxDyn, arr0};
+
+use super::{Applied, latency};
+use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, Value, ValueId, infer};
+use crate::onnx::{self, WriteOptions};
+use crate::{Error, Result};
+
+/// Largest difference of a score that the check against the bundle allows.
+pub const TOLERANCE: f32 = 1e-3;
+
+/// Inputs that the check runs on.
+const CHECKED_INPUTS: usize = 8;
+
+/// Smallest length that an embedding is divided by: below every length that an embedding can have.
+const TINY: f32 = 1e-30;
+
+/// A model that was checked against the bundle.
+#[derive(Debug)]
+pub struct Plain {
+    /// Input → scores `[N, classes]`.
+    pub graph: Graph,
+    /// Largest difference of a score from the bundle's, over the inputs of the check.
+    pub difference: f32,
+}
+
+/// Joins the bundle's backbone and `head`, and runs the result against them on seeded random inputs and the `inputs` given.
+///
+/// # Errors
+/// [`Error::Runtime`] for a head of another backbone, [`Error::InvalidModel`] when the scores differ by more than [`TOLERANCE`],
+/// and what reading the backbone says.
+pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> Result<Plain> {
+    head.check_backbone(applied.bundle.fingerprint)?;
+    let graph = build(applied, head)?;
+    let bytes = onnx::encode(&graph, &WriteOptions::default())?;
+    let model = TractModel::load(&bytes, 1)?;
+    let mut backbone = applied.backbone.clone();
+    let random = latency::random_inputs(applied.bundle.input.elements(), CHECKED_INPUTS, 1);
+    let mut difference = 0.0f32;
+    for input in random.iter().chain(inputs) {
+        let expected = latency::scores(&mut backbone, head, input)?;
+        let got = model.run(&[input])?.into_iter().next().unwrap_or_default();
+        difference = difference.max(latency::difference(&got, &expected));
+    }
+    if difference > TOLERANCE {
+        return Err(Error::InvalidModel {
+            model: graph.name,
+            why: format!(
+                "its scores differ by {difference} from those of {}, {TOLERANCE} is allowed",
+                applied.path.display()
+            ),
+        });
+    }
+    Ok(Plain { graph, difference })
+}
+
+fn build(applied: &Applied<'_>, head: &HeadView<'_>) -> Result<Graph> {
+    let mut graph = backbone(applied)?;
+    let embedding = match graph.outputs[..] {
+        [id] => id,
+        _ => return Err(Error::InvalidModel { model: graph.name, why: "its backbone has several outputs".into() }),
+    };
+    graph.name = if applied.bundle.name.is_empty() { "model".into() } else { applied.bundle.name.into() };
+    let mut b = Builder { graph };
+    let (dim, classes) = (head.dim(), head.classes());
+    let mut at = match head.embedding().kind {
+        EmbeddingKind::Int8(q) => {
+            let scale = b.constant("embedding_scale", Tensor::F32(arr0(q.scale).into_dyn()));
+            let zero = b.constant("embedding_zero_point", Tensor::I8(arr0(q.zero_point).into_dyn()));
+            let stored =
+                b.node("embedding_stored", DType::I8, Op::QuantizeLinear { axis: 1 }, &[embedding, scale, zero]);
+            b.node("embedding_real", DType::F32, Op::DequantizeLinear { axis: 1 }, &[stored, scale, zero])
+        }
+        EmbeddingKind::F16 => {
+            let low = b.node(
+                "embedding_bounded",
+                DType::F32,
+                Op::Clip { min: half::f16::MIN.to_f32(), max: half::f16::MAX.to_f32() },
+                &[embedding],
+            );
+            let stored = b.node("embedding_stored", DType::F16, Op::Cast { to: DType::F16 }, &[low]);
+            b.node("embedding_real", DType::F32, Op::Cast { to: DType::F32 }, &[stored])
+        }
+    };
+    if head.unit() {
+        let squares = b.node("embedding_squares", DType::F32, Op::Mul, &[at, at]);
+        let sum = Op::ReduceSum { axes: vec![1], keepdims: true };
+        let sum = b.node("embedding_sum", DType::F32, sum, &[squares]);
+        let length = b.node("embedding_length", DType::F32, Op::Sqrt, &[sum]);
+        let tiny = b.constant("tiny", Tensor::F32(arr0(TINY).into_dyn()));
+        let divisor = b.node("embedding_divisor", DType::F32, Op::Max, &[length, tiny]);
+        at = b.node("embedding_unit", DType::F32, Op::Div, &[at, divisor]);
+    }
+    let mut weights = vec![0.0; classes * dim];
+    for (class, row) in weights.chunks_exact_mut(dim).enumerate() {
+        head.real_weights(class, row)?;
+    }
+    let bias: Vec<f32> = (0..classes).filter_map(|class| head.bias(class)).collect();
+    let weights = b.constant("head_weights", array(&[classes, dim], weights)?);
+    let bias = b.constant("head_bias", array(&[classes], bias)?);
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    let plain = matches!(head.kind(), Kind::Regression | Kind::Prototype);
+    at = b.node(if plain { "scores" } else { "logits" }, DType::F32, gemm, &[at, weights, bias]);
+    match head.kind() {
+        Kind::Softmax => at = b.node("scores", DType::F32, Op::Softmax { axis: 1 }, &[at]),
+        Kind::Sigmoid => at = b.node("scores", DType::F32, Op::Sigmoid, &[at]),
+        Kind::Regression | Kind::Prototype => {}
+    }
+    let mut graph = b.graph;
+    graph.outputs = vec![at];
+    infer::infer(&mut graph)?;
+    // The batch keeps its name; nothing else is open.
+    let batch =
+        graph.value(embedding).shape.as_ref().and_then(|s| s.first().cloned()).unwrap_or(Dim::Symbol("N".into()));
+    graph.value_mut(at).shape = Some(vec![batch, Dim::Fixed(classes)]);
+    Ok(graph)
+}
+
+/// The bundle's backbone as a graph: [`onnx::read`] with all of its checks takes a file.
+fn backbone(applied: &Applied<'_>) -> Result<Graph> {
+    let place = || Error::io(std::env::temp_dir());
+    let mut file = tempfile::NamedTempFile::new().map_err(place())?;
+    file.write_all(applied.bundle.backbone).map_err(place())?;
+    onnx::read(file.path())
+}
+
+fn array(shape: &[usize], values: Vec<f32>) -> Result<Tensor> {
+    let array = ArrayD::from_shape_vec(IxDyn(shape), values);
+    array.map(Tensor::F32).map_err(|e| Error::InvalidModel { model: "head".into(), why: e.to_string() })
+}
+
+struct Builder {
+    graph: Graph,
+}
+
+impl Builder {
+    fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        self.graph.add_constant(name, tensor)
+    }
+
+    fn node(&mut self, name: &str, dtype: DType, op: Op, inputs: &[ValueId]) -> ValueId {
+        let id = self.graph.add_value(Value { name: name.to_owned(), dtype: Some(dtype), ..Value::default() });
+        let name = self.graph.value(id).name.clone();
+        self.graph.nodes.push(Node { name, op, inputs: inputs.iter().copied().map(Some).collect(), outputs: vec![id] });
+        id
+    }
+}
