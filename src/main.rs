@@ -1,2 +1,33 @@
-//! The command line of hone.
-fn main() {}
+//! The command line of hone: parse, call the libraries, print.
+
+mod args;
+mod commands;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return ui::usage_error(&usage),
+    };
+    let ui = ui::Ui::new(cli.json, cli.quiet);
+    let outcome = match &cli.command {
+        Command::Quickstart(args) => commands::quickstart::run(args, &ui),
+        Command::Inspect(args) => commands::inspect::run(args, &ui),
+        Command::Export(args) => commands::export::run(args, &ui),
+        Command::Eval(args) => commands::eval::run(args, &ui),
+        Command::Tune(args) => commands::tune::run(args, &ui),
+        Command::Predict(args) => commands::predict::run(args, &ui),
+        Command::Head(args) => commands::head::run(args, &ui),
+        Command::Bench(args) => commands::bench::run(args, &ui),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => ui.error(&error),
+    }
+}

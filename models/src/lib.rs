@@ -62,3 +62,18 @@ file!(
     /// 20 shots a class: int32 [5 seeds, 200].
     DIGITS_K20, "digits-k20.npy"
 );
+
+/// What the quickstart works on.
+pub const QUICKSTART: [File; 11] = [
+    GLYPHS_MODEL,
+    GLYPHS_LABELS,
+    GLYPHS_CALIB,
+    GLYPHS_CALIB_LABELS,
+    DIGITS,
+    DIGITS_LABELS,
+    DIGITS_CLASSES,
+    DIGITS_TEST,
+    DIGITS_K1,
+    DIGITS_K5,
+    DIGITS_K20,
+];

@@ -84,6 +84,7 @@ impl Original {
         applied: &Applied<'_>,
         source: &mut Source,
         matching: Matching,
+        restricted: bool,
         progress: &mut Progress<'_>,
     ) -> Result<Evaluation> {
         let truths = source.labels()?;
@@ -103,6 +104,6 @@ impl Original {
         }
         let judge = Judge::new(&truths, &classes, &names, matching)
             .map_err(|why| Error::Label { path: source.path().to_path_buf(), why })?;
-        judge.count(false, |row| Ok(scores[row].clone()))
+        judge.count(restricted, |row| Ok(scores[row].clone()))
     }
 }

@@ -75,6 +75,8 @@ fn build(applied: &Applied<'_>, head: &HeadView<'_>) -> Result<Graph> {
     let mut b = Builder { graph };
     let (dim, classes) = (head.dim(), head.classes());
     let mut at = match head.embedding().kind {
+        // A quantized backbone ends with just this rounding.
+        EmbeddingKind::Int8(q) if b.ends_with(embedding) == Some((q.scale, i16::from(q.zero_point))) => embedding,
         EmbeddingKind::Int8(q) => {
             let scale = b.constant("embedding_scale", Tensor::F32(arr0(q.scale).into_dyn()));
             let zero = b.constant("embedding_zero_point", Tensor::I8(arr0(q.zero_point).into_dyn()));
@@ -147,6 +149,30 @@ struct Builder {
 impl Builder {
     fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
         self.graph.add_constant(name, tensor)
+    }
+
+    /// Scale and zero point (as int8) of the DequantizeLinear that `id` comes from, past what only changes its shape.
+    fn ends_with(&self, mut id: ValueId) -> Option<(f32, i16)> {
+        let producers = self.graph.producers();
+        loop {
+            let node = &self.graph.nodes[producers[id.0]?];
+            match node.op {
+                Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze { .. } | Op::Identity => {
+                    id = (*node.inputs.first()?)?
+                }
+                Op::DequantizeLinear { .. } => {
+                    let constant = |at: usize| self.graph.constant(node.inputs.get(at).copied().flatten());
+                    let scale = *constant(1)?.as_f32()?.iter().next()?;
+                    let zero = match constant(2)? {
+                        Tensor::U8(zero) => i16::from(*zero.iter().next()?) - 128,
+                        Tensor::I8(zero) => i16::from(*zero.iter().next()?),
+                        _ => return None,
+                    };
+                    return Some((scale, zero));
+                }
+                _ => return None,
+            }
+        }
     }
 
     fn node(&mut self, name: &str, dtype: DType, op: Op, inputs: &[ValueId]) -> ValueId {

@@ -1,0 +1,317 @@
+//! What the user typed, as clap reads it. Checking beyond syntax happens where the values are used.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hone_export::Result;
+use hone_export::data::{Options, Source};
+
+/// Quantize a pretrained model for a device, and let the device teach it its owner's task.
+#[derive(Debug, Parser)]
+#[command(name = "hone", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print one JSON document instead of tables (errors too)
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress bars
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The main job from end to end on the built-in model and data; writes report.html
+    Quickstart(Quickstart),
+    /// What is in a model, where it can be split, what will not quantize and why
+    Inspect(Inspect),
+    /// Quantize a model and write the ONNX files and the device bundle
+    Export(Export),
+    /// Accuracy of a bundle, before and after tuning; k-shot tables
+    Eval(Eval),
+    /// Teach a bundle from labelled examples; commits a generation or says why not
+    Tune(Tune),
+    /// Classify files or rows with the head that is in force
+    Predict(Predict),
+    /// The head: show, history, rollback, remove-class, forget, export-onnx
+    #[command(subcommand)]
+    Head(Head),
+    /// Latency, load time, memory, tuning time, agreement
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// Folder to write
+    #[arg(long, default_value = "hone-quickstart")]
+    pub out: PathBuf,
+    /// Replace what an earlier run wrote
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// ONNX file
+    pub model: PathBuf,
+    /// Also list every node
+    #[arg(long)]
+    pub nodes: bool,
+}
+
+/// Where rows and labels come from.
+#[derive(Debug, Args, Clone, Default)]
+pub struct DataOptions {
+    /// Labels: .npy, idx, .csv or .txt (default: beside the data)
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Class names, one a line (default: labels.txt beside the data, or folder names)
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    /// Row numbers to use: .npy, `#i` picks line i of a table
+    #[arg(long, value_name = "FILE[#i]")]
+    pub rows: Option<String>,
+    /// Use at most N rows, balanced over the classes
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Added to numeric labels (1 where the model has a background class in front)
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub label_offset: i64,
+}
+
+impl DataOptions {
+    /// What the library takes.
+    pub fn to_options(&self) -> Result<Options> {
+        Ok(Options {
+            labels: self.labels.clone(),
+            classes: self.classes.clone(),
+            label_offset: self.label_offset,
+            rows: self.rows.as_deref().map(str::parse).transpose()?,
+            limit: self.limit,
+            ..Options::default()
+        })
+    }
+
+    /// Opens data; a limited number of rows is balanced over the classes where there are labels.
+    pub fn open(&self, path: &Path) -> Result<Source> {
+        let options = self.to_options()?;
+        let source = Source::open(path, &options)?;
+        if self.limit.is_some() && source.is_labelled() {
+            return Source::open(path, &Options { balance: true, ..options });
+        }
+        Ok(source)
+    }
+}
+
+/// How the data's classes are found among the head's labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MatchLabels {
+    /// Equal names
+    Equal,
+    /// A name of one character also matches the one label that contains it
+    Contains,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// ONNX file (float32, opset 7 to 21)
+    pub model: PathBuf,
+    /// Calibration data: .npy, .npz, idx(.gz), .csv, a folder of images or of wav files
+    #[arg(long, value_name = "PATH")]
+    pub calib: PathBuf,
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Folder to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Name of the bundle (default: the folder's name)
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Preprocessing from a data row to the model's input, such as `image:size=224x224,scale=0.0078125,mean=1`
+    #[arg(long, value_name = "SPEC", default_value = "none")]
+    pub prep: String,
+    /// Tensor where the backbone ends (default: the input of the last classifier; see `hone inspect`)
+    #[arg(long, value_name = "TENSOR")]
+    pub cut: Option<String>,
+    /// Precision of the backbone in the bundle: int8 or fp16
+    #[arg(long, default_value = "int8", value_parser = ["int8", "fp16"])]
+    pub precision: String,
+    /// How activation ranges are chosen: min-max, percentile, entropy, mse
+    #[arg(long, default_value = "min-max", value_parser = ["min-max", "percentile", "entropy", "mse"])]
+    pub ranges: String,
+    /// Share of the values that the ranges keep, in percent (with --ranges percentile)
+    #[arg(long, default_value_t = 99.99)]
+    pub percentile: f64,
+    /// How weights are rounded: compensated (error feedback on the calibration data) or nearest
+    #[arg(long, default_value = "compensated", value_parser = ["compensated", "nearest"])]
+    pub rounding: String,
+    /// Activation type in the ONNX file: uint8 or int8 (the same steps, shifted by 128)
+    #[arg(long, default_value = "uint8", value_parser = ["uint8", "int8"])]
+    pub activations: String,
+    /// Number of calibration rows used
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub calib_rows: usize,
+    /// Smallest top-1 agreement (or, without classes, cosine) with the original; below it nothing is written
+    #[arg(long, default_value_t = 0.8, value_name = "0..1")]
+    pub min_agreement: f64,
+    /// Labels of the model's own classes, one a line, for the bundle's base head
+    #[arg(long, value_name = "FILE")]
+    pub model_classes: Option<PathBuf>,
+    /// Replace files that an earlier export wrote
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// Bundle (.hone)
+    pub bundle: PathBuf,
+    /// Evaluation data
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub options: DataOptions,
+    /// Store with the tuned head
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// The original model, to evaluate beside the bundle
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub original: Option<PathBuf>,
+    /// k-shot table: tune on these rows (a table [seeds, rows]), evaluate on --rows; may be repeated
+    #[arg(long, value_name = "FILE.npy")]
+    pub k_shot: Vec<PathBuf>,
+    /// Data that the rows of --k-shot number, where it is not --data
+    #[arg(long, value_name = "PATH", requires = "k_shot")]
+    pub shots: Option<PathBuf>,
+    /// How the data's classes are found among the head's labels
+    #[arg(long = "match", value_name = "HOW", default_value = "equal")]
+    pub match_labels: MatchLabels,
+    /// Leave out rows of classes that the head does not know
+    #[arg(long)]
+    pub known_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// Bundle (.hone)
+    pub bundle: PathBuf,
+    /// Labelled examples
+    #[arg(long, value_name = "PATH")]
+    pub shots: PathBuf,
+    #[command(flatten)]
+    pub options: DataOptions,
+    /// Store to commit to (made when missing)
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// L2 strength (default: chosen by leave-one-out)
+    #[arg(long)]
+    pub l2: Option<f32>,
+    /// Largest loss of canary accuracy that is accepted, in points of 0..1
+    #[arg(long, value_name = "0..1")]
+    pub canary_limit: Option<f32>,
+    /// Forget the shots of earlier generations instead of tuning on all
+    #[arg(long)]
+    pub fresh: bool,
+    /// Say what would happen, commit nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Generations that the store keeps from now on (1: older shots are gone with this commit) [default: 16]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// Bundle (.hone)
+    pub bundle: PathBuf,
+    /// Store with the tuned head (default: the bundle's own head)
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// Images, wav files, .npy with rows, …
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Answers a row
+    #[arg(long, default_value_t = 3)]
+    pub top: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Head {
+    /// The head in force
+    Show(HeadTarget),
+    /// All generations in the store
+    History(HeadTarget),
+    /// Put an earlier generation back in force (as a new generation)
+    Rollback {
+        #[command(flatten)]
+        target: HeadTarget,
+        /// Generation to return to (default: the one before)
+        #[arg(long)]
+        to: Option<u32>,
+    },
+    /// Remove a class and its shots
+    RemoveClass {
+        #[command(flatten)]
+        target: HeadTarget,
+        /// Name of the class
+        #[arg(long)]
+        class: String,
+        /// Generations that the store keeps (1: nothing of the class is left on the disk) [default: 16]
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZeroUsize>,
+    },
+    /// Forget the stored shots (the head stays)
+    Forget {
+        #[command(flatten)]
+        target: HeadTarget,
+        /// Only this class's shots
+        #[arg(long)]
+        class: Option<String>,
+        /// Generations that the store keeps (1: the shots are gone from the disk, and with them the way back) [default: 16]
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZeroUsize>,
+    },
+    /// Write backbone and head as one plain ONNX file
+    ExportOnnx {
+        #[command(flatten)]
+        target: HeadTarget,
+        /// File to write
+        #[arg(long)]
+        out: PathBuf,
+        /// Replace the file
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct HeadTarget {
+    /// Bundle (.hone)
+    pub bundle: PathBuf,
+    /// Store with the generations
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Bundle (.hone)
+    pub bundle: PathBuf,
+    /// Providers, separated by commas
+    #[arg(long, default_value = "tract", value_delimiter = ',')]
+    pub provider: Vec<String>,
+    /// Timed runs
+    #[arg(long, default_value_t = 200)]
+    pub runs: usize,
+    /// Rows to run on (default: seeded random inputs)
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: DataOptions,
+    /// The original model, timed beside the bundle and compared with it
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub original: Option<PathBuf>,
+}

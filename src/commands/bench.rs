@@ -1,0 +1,77 @@
+//! `hone bench`: latency, load time, memory, agreement.
+
+use std::process::ExitCode;
+
+use hone_export::apply::latency::{self, Line};
+use hone_export::apply::original::Original;
+use hone_export::apply::{Applied, BundleFile};
+use hone_export::report::Table;
+use serde::Serialize;
+
+use crate::args::Bench;
+use crate::ui::{Outcome, Ui, bytes, share};
+
+#[derive(Serialize)]
+struct Document {
+    kernel: &'static str,
+    rows: Vec<Line>,
+}
+
+/// Rows of data that are timed in turn.
+const ROWS: usize = 256;
+
+pub fn run(args: &Bench, ui: &Ui) -> Outcome {
+    args.provider.iter().try_for_each(|name| latency::check_provider(name))?;
+    let file = BundleFile::read(&args.bundle)?;
+    let applied = Applied::open(&file)?;
+    let inputs = match &args.data {
+        None => latency::random_inputs(applied.bundle.input.elements(), 16, 1),
+        Some(path) => {
+            let mut options = args.options.clone();
+            options.limit = Some(options.limit.unwrap_or(ROWS));
+            applied.inputs(&mut options.open(path)?)?
+        }
+    };
+    let original = args.original.as_deref().map(|path| Original::open(path, &applied)).transpose()?;
+    // Random inputs have no class to agree on.
+    let agreement = match (&original, &args.data) {
+        (Some(original), Some(_)) => latency::agreement(&applied, original, &inputs)?,
+        _ => None,
+    };
+    let mut rows = Vec::new();
+    for _ in &args.provider {
+        rows.push(Line { agreement, ..latency::bundle(&applied, &inputs, args.runs)? });
+    }
+    if let Some(original) = &original {
+        rows.push(latency::original(original, &inputs, args.runs)?);
+    }
+    let columns = [
+        "provider",
+        "precision",
+        "threads",
+        "load ms",
+        "p50 µs",
+        "p90 µs",
+        "p99 µs",
+        "peak memory, bytes",
+        "agreement",
+    ];
+    let mut table = Table::new("Latency of one row", &columns);
+    for line in &rows {
+        table.row([
+            line.provider.clone(),
+            line.precision.to_owned(),
+            line.threads.to_string(),
+            format!("{:.1}", line.load_ms),
+            format!("{:.1}", line.p50_us),
+            format!("{:.1}", line.p90_us),
+            format!("{:.1}", line.p99_us),
+            line.peak_rss_bytes.map_or_else(|| "–".into(), bytes),
+            line.agreement.map_or_else(|| "–".into(), share),
+        ]);
+    }
+    table.note = "Peak memory is that of the whole process so far. tract computes int8 models in float.".into();
+    ui.table(&table);
+    ui.document(&Document { kernel: "generic", rows });
+    Ok(ExitCode::SUCCESS)
+}

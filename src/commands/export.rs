@@ -1,0 +1,139 @@
+//! `hone export`: from a float model to quantized ONNX files and the bundle.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use hone_export::calibrate::RangeMethod;
+use hone_export::pipeline::{self, Outcome as Exported, Precision, Request};
+use hone_export::quantize::{self, ActivationType, Rounding};
+use hone_export::report::Table;
+use hone_export::Error;
+use serde_json::json;
+
+use crate::args::Export;
+use crate::ui::{Outcome, Ui, bytes, share};
+
+pub fn run(args: &Export, ui: &Ui) -> Outcome {
+    let request = request(args)?;
+    let exported = export(&request, ui)?;
+    print(&request, &exported, ui);
+    ui.document(&document(&request, &exported));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the export behind a progress bar.
+pub fn export(request: &Request, ui: &Ui) -> Result<Exported, Error> {
+    let bar = ui.progress("export", 1);
+    let outcome = pipeline::run(request, &mut |stage, done, total| {
+        bar.set_message(stage.to_owned());
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+fn request(args: &Export) -> Result<Request, Error> {
+    let ranges = match args.ranges.as_str() {
+        "percentile" if (50.0..=100.0).contains(&args.percentile) => RangeMethod::Percentile(args.percentile),
+        "percentile" => {
+            let why = format!("{} is outside 50..=100", args.percentile);
+            return Err(Error::Setting { name: "--percentile".into(), why });
+        }
+        "entropy" => RangeMethod::Entropy,
+        "mse" => RangeMethod::Mse,
+        _ => RangeMethod::MinMax,
+    };
+    if !(0.0..=1.0).contains(&args.min_agreement) {
+        let why = format!("{} is outside 0..=1", args.min_agreement);
+        return Err(Error::Setting { name: "--min-agreement".into(), why });
+    }
+    Ok(Request {
+        model: args.model.clone(),
+        calibration: args.calib.clone(),
+        data: args.data.to_options()?,
+        preprocess: args.prep.parse()?,
+        out: args.out.clone(),
+        name: args.name.clone(),
+        cut: args.cut.clone(),
+        precision: if args.precision == "fp16" { Precision::Fp16 } else { Precision::Int8 },
+        quantize: quantize::Options {
+            ranges,
+            rounding: if args.rounding == "nearest" { Rounding::Nearest } else { Rounding::Compensated },
+            activations: if args.activations == "int8" { ActivationType::Int8 } else { ActivationType::Uint8 },
+            ..quantize::Options::default()
+        },
+        calibration_rows: args.calib_rows,
+        least_agreement: args.min_agreement,
+        model_classes: args.model_classes.as_deref().map(lines).transpose()?,
+        force: args.force,
+    })
+}
+
+/// The lines of a text file, without empty ones at the end.
+pub fn lines(path: &Path) -> Result<Vec<String>, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    Ok(text.trim_end().lines().map(|l| l.trim_end().to_owned()).collect())
+}
+
+/// The tables of an export.
+pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
+    let agreement = &exported.agreement;
+    let precision = request.precision.name();
+    let mut table = Table::new(&format!("{} → {precision}", exported.name), &["figure", "value"]);
+    table.row(["backbone ends at", exported.cut.tensor.as_str()]);
+    table.row(["embedding", &format!("{} numbers{}", exported.cut.width, if exported.cut.pooled { ", averaged over space" } else { "" })]);
+    if let Some(top1) = agreement.top1 {
+        table.row(["top-1 agreement with the original", &share(top1)]);
+    }
+    table.row(["SQNR of the scores", &format!("{:.1} dB", agreement.sqnr_db)]);
+    table.row(["SQNR of the embedding", &format!("{:.1} dB", agreement.embedding_sqnr_db)]);
+    table.row(["cosine of the embedding", &format!("{:.5}", agreement.cosine)]);
+    table.row(["model file before", &format!("{} bytes", bytes(exported.bytes_before))]);
+    table.row(["model file after", &format!("{} bytes", bytes(exported.bytes_after))]);
+    table.row(["canaries in the bundle", &exported.canaries.to_string()]);
+    table.note = format!(
+        "Written files, run by tract on {} rows {}; calibrated on {} rows.",
+        agreement.rows,
+        if agreement.held_out { "that calibration did not see" } else { "of the calibration data" },
+        exported.calibration_rows
+    );
+    vec![table]
+}
+
+fn print(request: &Request, exported: &Exported, ui: &Ui) {
+    for table in tables(request, exported) {
+        ui.table(&table);
+    }
+    if let Some(why) = &exported.no_head {
+        ui.say(format!("\nThe bundle has no head of its own: {why}. `hone tune` makes one."));
+    }
+    ui.say("");
+    for file in &exported.files {
+        ui.say(format!("wrote {}", file.display()));
+    }
+    ui.say(format!("{:.1} s", exported.seconds));
+}
+
+fn document(request: &Request, exported: &Exported) -> serde_json::Value {
+    json!({
+        "model": exported.name,
+        "precision": request.precision.name(),
+        "agreement": exported.agreement.top1,
+        "cosine": exported.agreement.cosine,
+        "sqnr_db": exported.agreement.sqnr_db,
+        "embedding_sqnr_db": exported.agreement.embedding_sqnr_db,
+        "verified_rows": exported.agreement.rows,
+        "held_out": exported.agreement.held_out,
+        "calibration_rows": exported.calibration_rows,
+        "bytes_before": exported.bytes_before,
+        "bytes_after": exported.bytes_after,
+        "embedding_dim": exported.cut.width,
+        "cut": exported.cut.tensor,
+        "canaries": exported.canaries,
+        "no_head": exported.no_head,
+        "layers": exported.layers,
+        "files": exported.files,
+        "seconds": exported.seconds,
+    })
+}

@@ -1,0 +1,62 @@
+//! `hone tune`: teach from labelled examples; commit what the acceptance gate lets pass.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hone_export::apply::teach::{Mode, Tuned, tune};
+use hone_export::apply::{Applied, BundleFile};
+use hone_export::report::Table;
+use hone_runtime::tune::Options;
+
+use crate::args::Tune;
+use crate::ui::{Outcome, Ui, share};
+
+pub fn run(args: &Tune, ui: &Ui) -> Outcome {
+    let file = BundleFile::read(&args.bundle)?;
+    let applied = Applied::open(&file)?;
+    let mut session = applied.session(&args.store, args.keep)?;
+    session.store().warnings().iter().for_each(|warning| ui.warn(warning.to_string()));
+    session.set_time(now());
+    let mut source = args.options.open(&args.shots)?;
+    source.labels()?;
+    let shots = ui.track("embedding", |p| applied.embed(&mut source, p))?;
+    let mut options = Options { l2: args.l2, ..Options::default() };
+    if let Some(limit) = args.canary_limit {
+        options.forget_limit = limit;
+    }
+    let mode = Mode { fresh: args.fresh, dry_run: args.dry_run };
+    let tuned = tune(&applied, &mut session, &shots, &options, mode)?;
+    print(ui, &tuned);
+    ui.document(&tuned);
+    Ok(if tuned.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Seconds since 1970, where the clock is right enough to say.
+pub fn now() -> Option<u64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs())
+}
+
+pub fn print(ui: &Ui, tuned: &Tuned) {
+    let figure = |value: Option<f32>| value.map_or_else(|| "–".to_owned(), |v| share(f64::from(v)));
+    let mut table = Table::new(if tuned.accepted { "Accepted" } else { "Refused" }, &["what", "value"]);
+    table.row(["shots (new / known already / in all)".to_owned(), {
+        format!("{} / {} / {}", tuned.shots_added, tuned.shots_known, tuned.shots)
+    }]);
+    table.row(["classes of the shots", &tuned.classes.to_string()]);
+    table.row(["L2 strength", &format!("{:.3e}", tuned.l2)]);
+    table.row(["leave-one-out accuracy", &figure(tuned.loo_accuracy)]);
+    table.row(["canaries before → after".to_owned(), {
+        format!("{} → {}", figure(tuned.canary_before), figure(tuned.canary_after))
+    }]);
+    table.row(["embedding, ms", &format!("{:.1}", tuned.embed_ms)]);
+    table.row(["solving, ms", &format!("{:.2}", tuned.solve_ms)]);
+    table.row(["head in force, CRC", tuned.head_crc.as_deref().unwrap_or("–")]);
+    table.note = tuned.reason.clone();
+    ui.table(&table);
+    ui.say(match (tuned.generation, tuned.dry_run) {
+        (Some(n), _) if tuned.accepted => format!("generation {n} is in force"),
+        (Some(n), _) => format!("the head is as it was; generation {n} keeps the shots"),
+        (None, true) => "dry run: nothing was committed".to_owned(),
+        (None, false) => "nothing was committed, the head is as it was".to_owned(),
+    });
+}
