@@ -212,9 +212,15 @@ pub struct Tune {
     /// Largest loss of canary accuracy that is accepted, in points of 0..1
     #[arg(long, value_name = "0..1")]
     pub canary_limit: Option<f32>,
+    /// The new head knows the classes that have shots alone, not the other ones of the bundle
+    #[arg(long)]
+    pub only_taught: bool,
     /// Forget the shots of earlier generations instead of tuning on all
     #[arg(long)]
     pub fresh: bool,
+    /// The new head knows only the classes of the shots: other classes are dropped, and their canaries do not count
+    #[arg(long)]
+    pub only: bool,
     /// Say what would happen, commit nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -12,10 +12,10 @@ pub mod error;
 pub mod graph;
 pub mod inspect;
 pub mod onnx;
-pub mod quantize;
-pub mod verify;
 pub mod pipeline;
+pub mod quantize;
 pub mod report;
 pub mod split;
+pub mod verify;
 
 pub use error::{Error, Result};

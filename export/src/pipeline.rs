@@ -130,9 +130,10 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     let (written, layers, embedding_kind) = match request.precision {
         Precision::Int8 => {
             let scratch = write::scratch_folder(&request.out)?;
-            let quantized = quantize::int8(&whole, embedding, &mut rows, &request.quantize, &scratch, &mut |done, total| {
-                progress("quantize", done, total);
-            })?;
+            let quantized =
+                quantize::int8(&whole, embedding, &mut rows, &request.quantize, &scratch, &mut |done, total| {
+                    progress("quantize", done, total);
+                })?;
             (quantized.graph, quantized.layers, assemble::int8_kind(quantized.embedding))
         }
         Precision::Fp16 => (quantize::fp16::convert(&whole)?, Vec::new(), assemble::fp16_kind()),
@@ -144,7 +145,14 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     verify::accept(&agreement, request.precision.name(), request.least_agreement, &layers)?;
 
     progress("bundle", 0, 1);
-    let parts = assemble::Parts { request, name: &name, split: &split, written: &written, embedding_kind, agreement: &agreement };
+    let parts = assemble::Parts {
+        request,
+        name: &name,
+        split: &split,
+        written: &written,
+        embedding_kind,
+        agreement: &agreement,
+    };
     let files = parts.encode(&mut rows)?;
     let bytes_after = files.model.len() as u64;
     let canaries = files.canaries;
@@ -152,7 +160,10 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     Ok(Outcome {
         name,
         summary,
-        no_head: split.not_linear.clone().or_else(|| split.head.is_none().then(|| "the model has no linear last layer".into())),
+        no_head: split
+            .not_linear
+            .clone()
+            .or_else(|| split.head.is_none().then(|| "the model has no linear last layer".into())),
         cut: split.cut,
         agreement,
         layers,
@@ -209,12 +220,13 @@ fn restricted(graph: &Graph, outputs: Vec<ValueId>) -> Graph {
 }
 
 fn is_classifier(whole: &Graph, split: &Split) -> bool {
-    let ends_in_softmax = whole.producers()[whole.outputs[0].0].is_some_and(|i| matches!(whole.nodes[i].op, Op::Softmax { .. }));
+    let ends_in_softmax =
+        whole.producers()[whole.outputs[0].0].is_some_and(|i| matches!(whole.nodes[i].op, Op::Softmax { .. }));
     ends_in_softmax || split.head.as_ref().is_some_and(|h| h.kind == HeadKind::Classification)
 }
 
 fn cost_of(graph: &Graph) -> u64 {
-    graph::cost::total(graph).macs as u64
+    graph::cost::total(graph).macs
 }
 
 /// Opens a source with `data`, keeping its error.

@@ -107,7 +107,8 @@ impl Row {
         let dot: f64 = embedding.iter().zip(given_embedding).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         let norm = |v: &[f32]| v.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
         let norms = norm(embedding) * norm(given_embedding);
-        self.cosine = if norms > 0.0 { dot / norms } else { f64::from(u8::from(norm(embedding) == norm(given_embedding))) };
+        self.cosine =
+            if norms > 0.0 { dot / norms } else { f64::from(u8::from(norm(embedding) == norm(given_embedding))) };
     }
 }
 

@@ -213,6 +213,24 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
         Ok(())
     }
 
+    /// As [`Session::teach`], for an example that is embedded already: one row as the bundle stores it.
+    pub fn teach_row(&mut self, label: &str, row: &[u8]) -> Result<()> {
+        let expected = self.bundle.embedding.row_bytes();
+        if row.len() != expected {
+            return Err(Error::Shape { what: "bytes of an embedding row", expected, got: row.len() });
+        }
+        self.memory.add(label, row, LeftOut::New)?;
+        self.unsaved += 1;
+        self.candidate = None;
+        Ok(())
+    }
+
+    /// Drops every shot that the session holds. The store keeps those that were committed until the next commit.
+    pub fn drop_shots(&mut self) {
+        self.memory = Memory::new(self.bundle.embedding.row_bytes());
+        (self.unsaved, self.candidate) = (0, None);
+    }
+
     /// Tunes a new head on every shot that the session holds and on the bundle's canaries.
     ///
     /// Where the acceptance gate lets it pass ([`Outcome::decision`]), the new head waits for [`Session::commit`];

@@ -50,8 +50,9 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     source.labels()?;
     let tuned = args.store.as_deref().map(|store| applied.head_in_force(Some(store))).transpose()?;
     tuned.iter().flat_map(|head| &head.warnings).for_each(|warning| ui.warn(warning));
-    let draws = args.k_shot.is_empty();
-    if tuned.is_none() && draws {
+    // Without a store and draws, the bundle's own head is what was asked for.
+    let own = tuned.is_none() && args.k_shot.is_empty();
+    if own {
         applied.head_in_force(None)?;
     }
 
@@ -64,8 +65,8 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     let embedded = ui.track("embedding", |p| applied.embed(&mut source, p))?;
     if let Some(head) = &applied.bundle.head {
         let result = both(head, &embedded, matching);
-        // What was asked for must succeed; beside it, the reason stands in the table.
-        let line = if tuned.is_none() && draws { Ok(result?) } else { result };
+        // What was asked for must succeed; beside it, the reason stands under the table.
+        let line = if own { Ok(result?) } else { result };
         rows.push(Line::new("bundle", precision, None, line));
     }
     if let Some(head) = &tuned {

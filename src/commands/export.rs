@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use hone_export::Error;
 use hone_export::calibrate::RangeMethod;
 use hone_export::pipeline::{self, Outcome as Exported, Precision, Request};
 use hone_export::quantize::{self, ActivationType, Rounding};
 use hone_export::report::Table;
-use hone_export::Error;
 use serde_json::json;
 
 use crate::args::Export;
@@ -82,7 +82,10 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
     let precision = request.precision.name();
     let mut table = Table::new(&format!("{} → {precision}", exported.name), &["figure", "value"]);
     table.row(["backbone ends at", exported.cut.tensor.as_str()]);
-    table.row(["embedding", &format!("{} numbers{}", exported.cut.width, if exported.cut.pooled { ", averaged over space" } else { "" })]);
+    table.row([
+        "embedding",
+        &format!("{} numbers{}", exported.cut.width, if exported.cut.pooled { ", averaged over space" } else { "" }),
+    ]);
     if let Some(top1) = agreement.top1 {
         table.row(["top-1 agreement with the original", &share(top1)]);
     }

@@ -77,12 +77,14 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
     let mut accuracy = vec![fp32_accuracy(&original, &applied, &mut test_source)?];
     accuracy.push(line("int8", "as shipped", &before, &evaluate_restricted(&base, &test, Matching::default())?));
 
-    ui.say("\n3/5  teach 5 examples a digit, tune, and commit if it is better");
+    ui.say("\n3/5  teach 5 examples a digit: a head for digits alone, committed if it is better");
     let mut shots_source = digits(&data, Some(&format!("digits-k5.npy#{DRAW}")))?;
     let shots = ui.track("embedding", |p| applied.embed(&mut shots_source, p))?;
     let mut session = applied.session(&out.join("home"), None)?;
     session.set_time(tune::now());
-    let tuned = teach::tune(&applied, &mut session, &shots, &TuneOptions::default(), Mode::default())?;
+    // The owner's task is digits alone: as with `hone tune --only`.
+    let options = TuneOptions { replay_weight: 0.0, ..TuneOptions::default() };
+    let tuned = teach::tune(&applied, &mut session, &shots, &options, Mode::default())?;
     tune::print(ui, &tuned);
     let head = session.head()?;
     let after = evaluate(&head, &test, Matching::default())?;
@@ -96,8 +98,10 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
     ui.say("\n5/5  benchmark");
     let inputs = applied.inputs(&mut shots_source)?;
     let agreement = latency::agreement(&applied, &original, &inputs)?;
-    let bench =
-        vec![Line { agreement, ..latency::bundle(&applied, &inputs, 300)? }, latency::original(&original, &inputs, 300)?];
+    let bench = vec![
+        Line { agreement, ..latency::bundle(&applied, &inputs, 300)? },
+        latency::original(&original, &inputs, 300)?,
+    ];
     ui.table(&page::bench(&bench));
 
     let report = out.join("report.html");

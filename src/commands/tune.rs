@@ -24,6 +24,13 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     if let Some(limit) = args.canary_limit {
         options.forget_limit = limit;
     }
+    if args.only {
+        options.replay_weight = 0.0;
+    }
+    if args.only_taught {
+        // Without replay, classes that have only canaries leave the head.
+        options.replay_weight = 0.0;
+    }
     let mode = Mode { fresh: args.fresh, dry_run: args.dry_run };
     let tuned = tune(&applied, &mut session, &shots, &options, mode)?;
     print(ui, &tuned);
@@ -52,6 +59,9 @@ pub fn print(ui: &Ui, tuned: &Tuned) {
     table.row(["solving, ms", &format!("{:.2}", tuned.solve_ms)]);
     table.row(["head in force, CRC", tuned.head_crc.as_deref().unwrap_or("–")]);
     table.note = tuned.reason.clone();
+    if matches!(tuned.reason_code, "forgets" | "loses-known") {
+        table.note += "\n(--canary-limit sets the limit; --only-taught leaves out the classes that you do not teach)";
+    }
     ui.table(&table);
     ui.say(match (tuned.generation, tuned.dry_run) {
         (Some(n), _) if tuned.accepted => format!("generation {n} is in force"),

@@ -11,7 +11,8 @@ pub fn run() -> Result {
     let text = std::fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
     let mut checked = 0;
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
-        let (wanted, name) = line.split_once("  ").ok_or_else(|| format!("{}: not a checksum line: {line}", list.display()))?;
+        let (wanted, name) =
+            line.split_once("  ").ok_or_else(|| format!("{}: not a checksum line: {line}", list.display()))?;
         let path = folder.join(name.trim());
         let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();

@@ -14,10 +14,7 @@ pub fn run(full: bool) -> Result {
     // The runtime has no heavy dependency: its tests run unoptimised, with overflow checks.
     step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime"]))?;
     // Everything that links tract shares the release profile with `cargo run --release`.
-    step::run(
-        "clippy",
-        &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    )?;
+    step::run("clippy", &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step::run("rustdoc", cargo(&["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut tests = cargo(&["test", "--release", "--workspace"]);
     python_env(&mut tests, &installed);
@@ -39,14 +36,30 @@ fn no_std_builds() -> Result {
         for f in features {
             step::run(
                 &format!("no_std build, {target}, features [{f}]"),
-                &mut cargo(&["build", "-p", "hone-runtime", "--no-default-features", "--features", f, "--target", target]),
+                &mut cargo(&[
+                    "build",
+                    "-p",
+                    "hone-runtime",
+                    "--no-default-features",
+                    "--features",
+                    f,
+                    "--target",
+                    target,
+                ]),
             )?;
         }
     }
     step::run(
         "no_std example, thumbv7em-none-eabihf",
         &mut cargo(&[
-            "build", "-p", "hone-runtime", "--no-default-features", "--target", "thumbv7em-none-eabihf", "--example", "no_std_head",
+            "build",
+            "-p",
+            "hone-runtime",
+            "--no-default-features",
+            "--target",
+            "thumbv7em-none-eabihf",
+            "--example",
+            "no_std_head",
         ]),
     )
 }

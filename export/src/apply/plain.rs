@@ -182,3 +182,88 @@ impl Builder {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::BundleFile;
+    use hone_runtime::Fingerprint;
+    use hone_runtime::bundle::{BundleParts, EmbeddingSpec, InputSpec};
+    use hone_runtime::head::{HeadParts, Weights};
+    use hone_runtime::quant::QuantParams;
+
+    /// A backbone of one Relu, three wide.
+    fn relu() -> Vec<u8> {
+        let mut b = Builder { graph: Graph { name: "relu".into(), opset: 13, ..Graph::default() } };
+        let shape = Some(vec![Dim::Symbol("N".into()), Dim::Fixed(3)]);
+        let x = b.graph.add_value(Value {
+            name: "x".into(),
+            dtype: Some(DType::F32),
+            shape: shape.clone(),
+            constant: None,
+        });
+        let y = b.node("y", DType::F32, Op::Relu, &[x]);
+        b.graph.value_mut(y).shape = shape;
+        (b.graph.inputs, b.graph.outputs) = (vec![x], vec![y]);
+        onnx::encode(&b.graph, &WriteOptions::default()).unwrap()
+    }
+
+    /// Every kind of head on both kinds of embedding, a row of zeros among the inputs: [`join`] itself compares the scores.
+    #[test]
+    fn joined_models_give_the_scores_of_the_bundle_even_for_zeros() {
+        let backbone = relu();
+        let fingerprint = Fingerprint([3; 16]);
+        let int8 = EmbeddingKind::Int8(QuantParams { scale: 1.0 / 127.0, zero_point: 0 });
+        for (embedding, unit) in [(int8, true), (int8, false), (EmbeddingKind::F16, true), (EmbeddingKind::F16, false)]
+        {
+            for kind in [Kind::Softmax, Kind::Sigmoid, Kind::Regression, Kind::Prototype] {
+                let embedding = EmbeddingSpec { dim: 3, kind: embedding };
+                let record = HeadParts {
+                    kind,
+                    unit,
+                    fingerprint,
+                    embedding,
+                    labels: &["a", "b"],
+                    bias: &[0.25, -0.5],
+                    weights: Weights::F32(&[1.0, -2.0, 0.5, 0.0, 1.5, -1.0]),
+                };
+                let record = record.to_bytes().unwrap();
+                let parts = BundleParts {
+                    input: InputSpec::new("x", &[3]).unwrap(),
+                    embedding,
+                    ..BundleParts::new(&backbone, fingerprint)
+                };
+                let file = BundleFile { path: "relu.hone".into(), bytes: parts.to_bytes().unwrap() };
+                let applied = Applied::open(&file).unwrap();
+                let head = HeadView::parse(&record).unwrap();
+                let plain = join(&applied, &head, &[vec![0.0; 3], vec![-1.0; 3], vec![1.0, 0.0, 0.0]]).unwrap();
+                assert!(plain.difference < 1e-6, "{kind:?}, unit {unit}: {}", plain.difference);
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_of_another_backbone_is_refused() {
+        let backbone = relu();
+        let embedding = EmbeddingSpec { dim: 3, kind: EmbeddingKind::F16 };
+        let parts = BundleParts {
+            input: InputSpec::new("x", &[3]).unwrap(),
+            embedding,
+            ..BundleParts::new(&backbone, Fingerprint([3; 16]))
+        };
+        let file = BundleFile { path: "relu.hone".into(), bytes: parts.to_bytes().unwrap() };
+        let record = HeadParts {
+            kind: Kind::Softmax,
+            unit: true,
+            fingerprint: Fingerprint([4; 16]),
+            embedding,
+            labels: &["a"],
+            bias: &[0.0],
+            weights: Weights::F32(&[1.0; 3]),
+        };
+        let record = record.to_bytes().unwrap();
+        let head = HeadView::parse(&record).unwrap();
+        let error = join(&Applied::open(&file).unwrap(), &head, &[]).unwrap_err();
+        assert_eq!(error.code(), "fingerprint-mismatch");
+    }
+}

@@ -173,7 +173,12 @@ fn statistics(spec: &EmbeddingSpec, embeddings: &[u8]) -> Result<(Vec<u8>, f32)>
 
 /// Calibration embeddings that the base head answers with their class: the data's label where its name is one of the model's
 /// classes, the head's own answer where there is no label. An example that is answered wrongly cannot tell forgetting.
-fn choose_canaries(head: &HeadView<'_>, spec: &EmbeddingSpec, embeddings: &[u8], rows: &Calibration) -> Result<(Vec<u16>, Vec<u8>)> {
+fn choose_canaries(
+    head: &HeadView<'_>,
+    spec: &EmbeddingSpec,
+    embeddings: &[u8],
+    rows: &Calibration,
+) -> Result<(Vec<u16>, Vec<u8>)> {
     let mut count = vec![0usize; head.classes()];
     let (mut classes, mut kept) = (Vec::new(), Vec::new());
     for (i, row) in embeddings.chunks_exact(spec.row_bytes()).enumerate() {

@@ -105,9 +105,10 @@ pub(super) fn input_shape(model: &Graph) -> Result<Vec<usize>> {
     for dim in dims.iter().skip(1) {
         match dim {
             Dim::Fixed(n) => shape.push(*n),
-            Dim::Symbol(s) => return Err(invalid(format!("input '{}' has an open dimension '{s}' beside the batch", value.name))),
+            Dim::Symbol(s) => {
+                return Err(invalid(format!("input '{}' has an open dimension '{s}' beside the batch", value.name)));
+            }
         }
     }
     Ok(shape)
 }
-

@@ -149,8 +149,11 @@ fn absorb_activations(graph: &Graph, embedding: ValueId) -> Result<Vec<Step>> {
         let mut step =
             Step { weighted: weights(graph, node)?, node: node.clone(), bounds: Bounds::NONE, quantized: false };
         let can_absorb = step.weighted.is_some() || matches!(node.op, Op::Add | Op::LeakyRelu { .. });
-        while can_absorb {
+        loop {
             let out = step.node.outputs[0];
+            if !can_absorb {
+                break;
+            }
             let [next] = consumers[out.0][..] else { break };
             if graph.outputs.contains(&out) || out == embedding {
                 break;

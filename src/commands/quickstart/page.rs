@@ -13,8 +13,10 @@ use crate::commands::export;
 use crate::ui::share;
 
 pub fn accuracy(rows: &[Accuracy]) -> Table {
-    let mut table =
-        Table::new("Accuracy on handwritten digits", &["precision", "head", "top-1, all classes", "top-1, digits only", "rows"]);
+    let mut table = Table::new(
+        "Accuracy on handwritten digits",
+        &["precision", "head", "top-1, all classes", "top-1, digits only", "rows"],
+    );
     for row in rows {
         table.row([
             row.precision.to_owned(),
@@ -34,7 +36,8 @@ pub fn shots(rows: &[KShot]) -> Table {
         &["shots a class", "mean", "deviation", "draws", "rows"],
     );
     for row in rows {
-        let cells = [row.k.round().to_string(), share(row.mean), share(row.sd), row.seeds.len().to_string(), row.n.to_string()];
+        let cells =
+            [row.k.round().to_string(), share(row.mean), share(row.sd), row.seeds.len().to_string(), row.n.to_string()];
         table.row(cells);
     }
     table
@@ -133,9 +136,15 @@ fn commands(out: &Path) -> Vec<String> {
     let (data, out) = (data.display(), out.display());
     vec![
         format!("hone inspect {data}/glyphs.onnx"),
-        format!("hone export {data}/glyphs.onnx --calib {data}/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --model-classes {data}/glyphs-labels.txt --prep {PREPROCESS} --out my-glyphs"),
-        format!("hone tune {out}/glyphs.hone --shots {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-k20.npy#0 --store {out}/home"),
-        format!("hone eval {out}/glyphs.hone --data {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-test.npy --store {out}/home"),
+        format!(
+            "hone export {data}/glyphs.onnx --calib {data}/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --model-classes {data}/glyphs-labels.txt --prep {PREPROCESS} --out my-glyphs"
+        ),
+        format!(
+            "hone tune {out}/glyphs.hone --shots {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-k20.npy#0 --store {out}/home --only"
+        ),
+        format!(
+            "hone eval {out}/glyphs.hone --data {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-test.npy --store {out}/home"
+        ),
         format!("hone head history {out}/glyphs.hone --store {out}/home"),
         format!("hone head export-onnx {out}/glyphs.hone --store {out}/home --out tuned.onnx"),
     ]
