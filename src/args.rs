@@ -218,9 +218,6 @@ pub struct Tune {
     /// Forget the shots of earlier generations instead of tuning on all
     #[arg(long)]
     pub fresh: bool,
-    /// The new head knows only the classes of the shots: other classes are dropped, and their canaries do not count
-    #[arg(long)]
-    pub only: bool,
     /// Say what would happen, commit nothing
     #[arg(long)]
     pub dry_run: bool,

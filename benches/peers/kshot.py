@@ -77,7 +77,8 @@ def cases(tmp):
         folder, calibration = flowers / str(size), DATA / "imagenet_calib100" / str(size)
         return Case(
             model, folder, flowers, f"image:size={size}x{size},resize=none,{prep}", calib=calib(calibration),
-            task=calib(*rows(folder, flowers)), labels=flowers / "list.csv", classes=flowers / "labels.txt",
+            task=calib(*rows(folder, flowers, "--labels", flowers / "list.csv")), labels=flowers / "list.csv",
+            classes=flowers / "labels.txt",
         )
 
     joined = tmp / "wand.npz"
@@ -107,7 +108,7 @@ def cases(tmp):
 
 
 def measure(name, case, tmp):
-    """One line per k; the differences (points, hone − published int8) of the line's best-known calibration."""
+    """One line per k; returns (calibration, difference to published int8, to published fp32), in points."""
     differences = []
     kinds = [k for k in ("k1", "k5", "k20") if (case.folder / f"{k}.npy").is_file()]
     draws = [case.folder / f"{k}.npy" for k in kinds] + [case.folder / "train.npy"]

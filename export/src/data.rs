@@ -18,6 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -288,6 +289,14 @@ impl Reader {
         let name = self.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok((format!("{name}#{index}"), RawRow::Array { shape, values }))
     }
+}
+
+/// Opens a plain file. A pipe or a device is refused before it is opened: opening or reading one may never end.
+fn open_plain(path: &Path) -> Result<File> {
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        return Err(Error::malformed(path, "not a plain file"));
+    }
+    File::open(path).map_err(Error::io(path))
 }
 
 #[cfg(test)]

@@ -189,6 +189,17 @@ impl Error {
         move |cause| Self::In { place, cause }
     }
 
+    /// Says which file it is about where the model's name for itself stands, which any file may bear.
+    #[must_use]
+    pub fn in_model(self, file: &Path) -> Self {
+        let file = file.display().to_string();
+        match self {
+            Self::InvalidModel { why, .. } => Self::InvalidModel { model: file, why },
+            Self::NoHead { why, .. } => Self::NoHead { model: file, why },
+            other => other,
+        }
+    }
+
     /// A file that is not what it should be.
     pub fn malformed(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
         Self::Malformed { path: path.as_ref().to_path_buf(), why: why.into() }

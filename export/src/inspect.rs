@@ -107,7 +107,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     for node in &graph.nodes {
         *operators.entry(node.op.name()).or_default() += 1;
     }
-    let summary = simplify(&mut graph)?;
+    let summary = simplify(&mut graph).map_err(|error| error.in_model(path))?;
     let costs = cost::nodes(&graph);
     let total = cost::total(&graph);
     let unsupported = graph
@@ -122,7 +122,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         .collect();
     let (chosen, no_head) = match split::choose(&graph, None) {
         Ok(split) => (Some(split.cut.tensor), None),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(error.in_model(path).to_string())),
     };
     let cuts = split::cuts(&graph)
         .into_iter()

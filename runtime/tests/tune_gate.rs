@@ -108,7 +108,7 @@ const SPEC: EmbeddingSpec =
 
 /// A row that points along `axis`, with a little of everything else.
 fn row(axis: usize, variant: u8) -> [u8; DIM] {
-    core::array::from_fn(|d| if d == axis { 100 } else { (variant * 7 + d as u8 * 5) % 23 })
+    core::array::from_fn(|d| if d == axis { 100 } else { variant.wrapping_mul(7).wrapping_add(d as u8 * 5) % 23 })
 }
 
 struct Tuned {

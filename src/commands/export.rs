@@ -30,7 +30,7 @@ pub fn export(request: &Request, ui: &Ui) -> Result<Exported, Error> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    outcome
+    outcome.map_err(|error| error.in_model(&request.model))
 }
 
 fn request(args: &Export) -> Result<Request, Error> {
@@ -72,6 +72,9 @@ fn request(args: &Export) -> Result<Request, Error> {
 
 /// The lines of a text file, without empty ones at the end.
 pub fn lines(path: &Path) -> Result<Vec<String>, Error> {
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        return Err(Error::malformed(path, "not a plain file"));
+    }
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     Ok(text.trim_end().lines().map(|l| l.trim_end().to_owned()).collect())
 }

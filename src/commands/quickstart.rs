@@ -82,7 +82,7 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
     let shots = ui.track("embedding", |p| applied.embed(&mut shots_source, p))?;
     let mut session = applied.session(&out.join("home"), None)?;
     session.set_time(tune::now());
-    // The owner's task is digits alone: as with `hone tune --only`.
+    // The owner's task is digits alone: as with `hone tune --only-taught`.
     let options = TuneOptions { replay_weight: 0.0, ..TuneOptions::default() };
     let tuned = teach::tune(&applied, &mut session, &shots, &options, Mode::default())?;
     tune::print(ui, &tuned);

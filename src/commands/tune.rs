@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hone_export::Error;
 use hone_export::apply::teach::{Mode, Tuned, tune};
 use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
@@ -12,6 +13,8 @@ use crate::args::Tune;
 use crate::ui::{Outcome, Ui, share};
 
 pub fn run(args: &Tune, ui: &Ui) -> Outcome {
+    check("--l2", args.l2, 1e-12, 1e12)?;
+    check("--canary-limit", args.canary_limit, 0.0, 1.0)?;
     let file = BundleFile::read(&args.bundle)?;
     let applied = Applied::open(&file)?;
     let mut session = applied.session(&args.store, args.keep)?;
@@ -24,9 +27,6 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     if let Some(limit) = args.canary_limit {
         options.forget_limit = limit;
     }
-    if args.only {
-        options.replay_weight = 0.0;
-    }
     if args.only_taught {
         // Without replay, classes that have only canaries leave the head.
         options.replay_weight = 0.0;
@@ -36,6 +36,15 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     print(ui, &tuned);
     ui.document(&tuned);
     Ok(if tuned.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(name: &str, value: Option<f32>, least: f32, most: f32) -> Result<(), Error> {
+    match value {
+        Some(v) if !(least..=most).contains(&v) => {
+            Err(Error::Setting { name: name.into(), why: format!("{v} is outside {least:?}..={most:?}") })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Seconds since 1970, where the clock is right enough to say.

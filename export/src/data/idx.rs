@@ -25,7 +25,7 @@ const MAX_RATIO: u64 = 1040;
 /// [`Error::Io`], [`Error::Malformed`] for another format or a file cut short, [`Error::TooLarge`] beyond
 /// [`MAX_UNPACKED_BYTES`].
 pub fn open(path: &Path) -> Result<ArrayFile> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = super::open_plain(path)?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     let mut magic = [0; 2];
     let n = file.read(&mut magic).map_err(Error::io(path))?;

@@ -2,7 +2,6 @@
 //!
 //! Alpha is dropped, grey is repeated, the EXIF orientation is not applied: as Pillow's `Image.open(f).convert("RGB")`.
 
-use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::path::Path;
 
@@ -37,7 +36,7 @@ impl Picture {
     /// # Errors
     /// [`Error::Io`], [`Error::Malformed`] for what is no picture or is damaged, [`Error::TooLarge`] beyond [`MAX_SIDE`].
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+        let mut file = BufReader::new(super::open_plain(path)?);
         let reader = ImageReader::new(&mut file).with_guessed_format().map_err(Error::io(path))?;
         if reader.format().is_none() {
             return Err(Error::malformed(path, FORMATS));

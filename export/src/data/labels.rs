@@ -1,7 +1,6 @@
 //! Labels of rows and names of classes, from whatever holds them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -92,7 +91,8 @@ pub(super) fn read_list(path: &Path, column: Option<&str>) -> Result<List> {
 /// Whether the first line of a csv file names a column of files.
 pub(super) fn is_list(path: &Path) -> bool {
     let mut line = String::new();
-    let read = File::open(path).and_then(|f| BufReader::new(f.take(MAX_LINE_BYTES)).read_line(&mut line));
+    let Ok(file) = super::open_plain(path) else { return false };
+    let read = BufReader::new(file.take(MAX_LINE_BYTES)).read_line(&mut line);
     read.is_ok() && line.split(',').any(|c| matches!(c.trim().trim_matches('"'), "file" | "path" | "filename"))
 }
 
@@ -212,7 +212,7 @@ fn which_column(path: &Path, header: Option<&csv::StringRecord>) -> Error {
 
 /// All records of a csv file; the first is a header when one of its cells is a name that is looked for.
 fn records(path: &Path) -> Result<(Vec<csv::StringRecord>, Option<csv::StringRecord>)> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = super::open_plain(path)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(false).from_reader(BufReader::new(file));
     let mut records: Vec<csv::StringRecord> =
         reader.records().collect::<csv::Result<_>>().map_err(|e| Error::malformed(path, e.to_string()))?;
@@ -229,7 +229,7 @@ fn records(path: &Path) -> Result<(Vec<csv::StringRecord>, Option<csv::StringRec
 }
 
 fn lines(path: &Path) -> Result<Vec<String>> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = super::open_plain(path)?;
     let mut reader = BufReader::new(file);
     let mut lines = Vec::new();
     loop {

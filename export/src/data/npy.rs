@@ -47,11 +47,7 @@ impl ArrayFile {
     /// [`Error::Io`]; [`Error::Malformed`] when the file is no array, is cut short or holds another element type.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io(path))?;
-        if !file.metadata().map_err(Error::io(path))?.is_file() {
-            return Err(Error::malformed(path, "not a plain file"));
-        }
-        Self::from_file(file, path)
+        Self::from_file(super::open_plain(path)?, path)
     }
 
     /// As [`ArrayFile::open`] on an open file; `path` only names it in errors.

@@ -42,7 +42,7 @@ pub fn first(path: &Path) -> Result<ArrayFile> {
 }
 
 fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = super::open_plain(path)?;
     ZipArchive::new(BufReader::new(file)).map_err(|e| failed(path, &e))
 }
 

@@ -24,7 +24,7 @@ impl Table {
     /// Scans the file. The label is `column` (a name, a number from 0, or `none`), else the column that the header
     /// calls `label`, `class`, `class_index`, `target` or `y`, else the last one.
     pub fn open(path: &Path, column: Option<&str>) -> Result<(Self, Option<Labels>)> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = super::open_plain(path)?;
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(false).from_reader(BufReader::new(file));
         let mut record = csv::StringRecord::new();
         let mut places = Vec::new();

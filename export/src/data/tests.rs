@@ -178,3 +178,30 @@ fn the_shared_data_sets_open() {
     let calibration = Options { labels: Some("../list.csv".into()), label_offset: 1, ..Options::default() };
     assert_eq!(Source::open(data.join("imagenet_calib100/128"), &calibration).unwrap().labels().unwrap()[..2], [1, 11]);
 }
+
+/// What is under such a name would never end, or never begin.
+#[cfg(unix)]
+#[test]
+fn devices_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x.npy", "x.npz", "x.csv", "x-images-idx3-ubyte", "x.png", "x.wav"] {
+        let path = folder.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let error = match name {
+            "x.png" => Picture::open(&path).err(),
+            "x.wav" => Clip::open(&path).err(),
+            _ => source(&path).err(),
+        };
+        let error = error.unwrap();
+        assert_eq!(error.code(), "malformed", "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let rows = folder.path().join("rows.npy");
+    npy::write(&rows, &[2, 1], &[0_u8, 1]).unwrap();
+    for options in [
+        Options { labels: Some("/dev/zero".into()), ..Options::default() },
+        Options { classes: Some("/dev/zero".into()), ..Options::default() },
+    ] {
+        assert_eq!(Source::open(&rows, &options).err().unwrap().code(), "malformed");
+    }
+}

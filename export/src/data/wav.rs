@@ -1,6 +1,7 @@
 //! Sound: wav files to mono samples in −1..1. Integers of 8, 16, 24 and 32 bits and 32-bit floats; the channels of
 //! stereo are averaged. Nothing is resampled here.
 
+use std::io::BufReader;
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
@@ -27,7 +28,7 @@ impl Clip {
     /// [`MAX_SAMPLES`], [`Error::NonFinite`], [`Error::Data`] for a clip without samples.
     pub fn open(path: &Path) -> Result<Self> {
         let file_bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        let mut reader = WavReader::open(path).map_err(|e| failed(path, e))?;
+        let mut reader = WavReader::new(BufReader::new(super::open_plain(path)?)).map_err(|e| failed(path, e))?;
         let spec = reader.spec();
         let (count, channels) = (reader.len(), usize::from(spec.channels));
         if count == 0 || channels == 0 || spec.sample_rate == 0 {

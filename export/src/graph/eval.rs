@@ -38,8 +38,8 @@ pub(crate) use dispatch::check;
 pub(crate) use resize::target as resize_target;
 pub(crate) use shape::{normalize_axis, shape_range, slice_axis, split_sizes};
 
-/// Largest tensor that evaluation makes, in elements (1 GiB of f32).
-pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
+/// Largest tensor that evaluation makes, in elements (64 MiB of f32; 64 channels of 512 x 512): a small file must not cost gigabytes.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 24;
 
 /// Why a node cannot be evaluated; the caller adds the node's name.
 #[derive(Debug)]

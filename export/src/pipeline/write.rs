@@ -44,6 +44,17 @@ pub(super) fn scratch_folder(out: &Path) -> Result<PathBuf> {
     Ok(existing.to_path_buf())
 }
 
+/// A temporary file in `folder` that gets the usual permissions, as the umask leaves them.
+pub(crate) fn staged_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).map_err(Error::io(folder))
+}
+
 impl Plan {
     /// Writes all files; each is complete under its name, the bundle last.
     pub fn write(&self, files: &Files) -> Result<Vec<PathBuf>> {
@@ -56,7 +67,7 @@ impl Plan {
         // All are on the disk before the first one gets its name.
         let mut staged = Vec::new();
         for (path, bytes) in &list {
-            let mut file = tempfile::NamedTempFile::new_in(&self.out).map_err(Error::io(&self.out))?;
+            let mut file = staged_file(&self.out)?;
             file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
             staged.push(file);
         }

@@ -70,7 +70,12 @@ impl Moments {
         let outer =
             |a: &Array1<f64>, b: &Array1<f64>| a.view().insert_axis(Axis(1)).dot(&b.view().insert_axis(Axis(0)));
         let mut h = &self.xx - &(outer(&mean_x, &mean_x) * n);
-        let c = &self.tx - &(outer(&mean_t, &mean_x) * n);
+        let mut c = &self.tx - &(outer(&mean_t, &mean_x) * n);
+        // Inputs that do not vary: what is left is rounding, and nothing can be fitted to it.
+        if mean_diagonal(&h) < 1e-9 * mean_diagonal(&self.xx) {
+            h.fill(0.0);
+            c.fill(0.0);
+        }
         let unit = mean_diagonal(&h);
         h.diag_mut().mapv_inplace(|v| v + JITTER * unit);
         Centred { h, c, mean_x, mean_t, unit }

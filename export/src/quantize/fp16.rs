@@ -17,6 +17,8 @@ const RESIZE_F32_INPUTS: [usize; 2] = [1, 2];
 /// [`Error::Unsupported`] for a weight beyond f16's range, and for nodes whose result type is f32 by definition.
 pub fn convert(graph: &Graph) -> Result<Graph> {
     let mut out = graph.clone();
+    products_and_sums(&mut out);
+    let graph = &out.clone();
     let keep_f32 = values_that_stay_f32(graph);
     for (i, value) in out.values.iter_mut().enumerate() {
         if keep_f32[i] {
@@ -56,6 +58,41 @@ pub fn convert(graph: &Graph) -> Result<Graph> {
     cast_inputs(&mut out);
     cast_outputs(&mut out);
     Ok(out)
+}
+
+/// A dense layer becomes a matrix product and a sum: runtimes that compute `Gemm` in f32 only still take these in f16.
+fn products_and_sums(graph: &mut Graph) {
+    let mut nodes = Vec::with_capacity(graph.nodes.len());
+    for node in std::mem::take(&mut graph.nodes) {
+        let Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b } = node.op else {
+            nodes.push(node);
+            continue;
+        };
+        let Some(Tensor::F32(weights)) = graph.constant(node.inputs.get(1).copied().flatten()).cloned() else {
+            nodes.push(node);
+            continue;
+        };
+        let matrix = if trans_b { weights.t().as_standard_layout().into_owned() } else { weights };
+        let matrix = graph.add_constant(&format!("{}_matrix", node.name), Tensor::F32(matrix));
+        let bias = node.inputs.get(2).copied().flatten();
+        let y = node.outputs[0];
+        let product = match bias {
+            None => y,
+            Some(_) => {
+                let mut value = graph.value(y).clone();
+                value.name.push_str("_product");
+                graph.add_value(value)
+            }
+        };
+        let inputs = vec![node.inputs[0], Some(matrix)];
+        nodes.push(Node { name: node.name.clone(), op: Op::MatMul, inputs, outputs: vec![product] });
+        if bias.is_some() {
+            let name = format!("{}_bias", node.name);
+            nodes.push(Node { name, op: Op::Add, inputs: vec![Some(product), bias], outputs: vec![y] });
+        }
+    }
+    graph.nodes = nodes;
+    crate::graph::fold::remove_dead(graph);
 }
 
 fn values_that_stay_f32(graph: &Graph) -> Vec<bool> {

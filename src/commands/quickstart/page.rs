@@ -140,7 +140,7 @@ fn commands(out: &Path) -> Vec<String> {
             "hone export {data}/glyphs.onnx --calib {data}/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --model-classes {data}/glyphs-labels.txt --prep {PREPROCESS} --out my-glyphs"
         ),
         format!(
-            "hone tune {out}/glyphs.hone --shots {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-k20.npy#0 --store {out}/home --only"
+            "hone tune {out}/glyphs.hone --shots {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-k20.npy#0 --store {out}/home --only-taught"
         ),
         format!(
             "hone eval {out}/glyphs.hone --data {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-test.npy --store {out}/home"
