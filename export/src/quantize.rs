@@ -1,8 +1,8 @@
 //! Post-training quantization: int8 QDQ with fitted weights, and fp16.
 //!
 //! The order of work: the float network is walked once to measure the range of every channel; channels are equalized
-//! ([`equalize`]); every value that is stored quantized gets a scale, or shares one; then layer by layer, in topological order, the weights are
-//! fitted to the inputs that the already quantized prefix gives ([`fit`]), rounded with error feedback, and the bias corrected. The order must be sequential: fitting
+//! (`equalize`); every value that is stored quantized gets a scale, or shares one; then layer by layer, in topological order, the weights are
+//! fitted to the inputs that the already quantized prefix gives (`fit`), rounded with error feedback, and the bias corrected. The order must be sequential: fitting
 //! all layers against one state of the network overcorrects and diverges. Intermediate tensors are spooled to disk, so that memory does not grow
 //! with the number of rows.
 

@@ -58,7 +58,7 @@ pub enum Attribute {
 #[allow(missing_docs, reason = "ONNX operator and attribute names")]
 pub enum Op {
     // Layers with weights
-    /// Inputs: X [N,C,…], W [M,C/group,…], optional B [M].
+    /// Inputs: X `[N,C,…]`, W `[M,C/group,…]`, optional B `[M]`.
     Conv {
         window: Window,
         group: usize,

@@ -29,9 +29,9 @@ pub enum HeadKind {
 /// activation(weights · embedding + bias)
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearHead {
-    /// [classes, width]
+    /// `[classes, width]`
     pub weights: Array2<f32>,
-    /// [classes]
+    /// `[classes]`
     pub bias: Vec<f32>,
     /// What follows.
     pub activation: Activation,
