@@ -27,19 +27,19 @@ file!(
     GLYPHS_LABELS, "glyphs-labels.txt"
 );
 file!(
-    /// Rendered glyphs for calibration: uint8 [n, 8, 8], 0..=16.
+    /// Rendered glyphs for calibration: uint8 `[n, 8, 8]`, 0..=16.
     GLYPHS_CALIB, "glyphs-calib.npy"
 );
 file!(
-    /// Classes of [`GLYPHS_CALIB`]: uint8 [n].
+    /// Classes of [`GLYPHS_CALIB`]: uint8 `[n]`.
     GLYPHS_CALIB_LABELS, "glyphs-calib-y.npy"
 );
 file!(
-    /// Real handwriting: uint8 [1797, 8, 8], 0..=16.
+    /// Real handwriting: uint8 `[1797, 8, 8]`, 0..=16.
     DIGITS, "digits-x.npy"
 );
 file!(
-    /// The digit of each row of [`DIGITS`]: uint8 [1797].
+    /// The digit of each row of [`DIGITS`]: uint8 `[1797]`.
     DIGITS_LABELS, "digits-y.npy"
 );
 file!(
@@ -51,15 +51,15 @@ file!(
     DIGITS_TEST, "digits-test.npy"
 );
 file!(
-    /// 1 shot a class: rows of [`DIGITS`], int32 [5 seeds, 10].
+    /// 1 shot a class: rows of [`DIGITS`], int32 `[5 seeds, 10]`.
     DIGITS_K1, "digits-k1.npy"
 );
 file!(
-    /// 5 shots a class: int32 [5 seeds, 50].
+    /// 5 shots a class: int32 `[5 seeds, 50]`.
     DIGITS_K5, "digits-k5.npy"
 );
 file!(
-    /// 20 shots a class: int32 [5 seeds, 200].
+    /// 20 shots a class: int32 `[5 seeds, 200]`.
     DIGITS_K20, "digits-k20.npy"
 );
 
