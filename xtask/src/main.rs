@@ -13,7 +13,8 @@ usage: cargo xtask COMMAND
 
   test [--full]   install what the tests need, then run every check; --full adds the slow ones
   setup           only install what the tests need
-  peers           run the side-by-side comparisons with other tools (benches/peers)
+  peers [SCRIPT [ARGUMENT...]]
+                  run the side-by-side comparisons with other tools (benches/peers), or one of them
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {

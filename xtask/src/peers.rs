@@ -5,25 +5,34 @@ use std::process::Command;
 use crate::step::{self, Result, cargo, root, target};
 use crate::{setup, test};
 
-/// Runs the named scripts, or all of them.
-pub fn run(names: &[&str]) -> Result {
-    let installed = setup::run()?;
-    step::run("build", &mut cargo(&["build", "--release"]))?;
+/// Modules of the scripts, not scripts.
+const MODULES: [&str; 1] = ["shared"];
+
+/// Runs all scripts, or the one that `words` begins with, with the rest as its arguments.
+pub fn run(words: &[&str]) -> Result {
     let folder = root().join("benches").join("peers");
     let mut scripts: Vec<String> = std::fs::read_dir(&folder)
         .map_err(|e| format!("{}: {e}", folder.display()))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".py").map(str::to_owned))
+        .filter(|name| !MODULES.contains(&name.as_str()))
         .collect();
     scripts.sort();
-    if let Some(unknown) = names.iter().find(|n| !scripts.iter().any(|s| s == *n)) {
-        return Err(format!("no script {unknown}; there are: {}", scripts.join(", ")));
+    if let Some((name, _)) = words.split_first() {
+        if !scripts.iter().any(|s| s == name) {
+            return Err(format!("no script {name}; there are: {}", scripts.join(", ")));
+        }
+        scripts.retain(|s| s == name);
     }
-    for script in scripts.iter().filter(|s| names.is_empty() || names.contains(&s.as_str())) {
+    let installed = setup::run()?;
+    setup::peers(&installed)?;
+    step::run("build", &mut cargo(&["build", "--release"]))?;
+    for script in &scripts {
         let mut python = Command::new(&installed.python);
-        python.arg(folder.join(format!("{script}.py")));
+        python.arg(folder.join(format!("{script}.py"))).args(words.iter().skip(1));
         test::python_env(&mut python, &installed);
-        python.env("HONE", target().join("release").join("hone"));
+        // One thread on both sides.
+        python.env("OMP_NUM_THREADS", "1").env("HONE", target().join("release").join("hone"));
         step::run(script, &mut python)?;
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Installs what the tests need: rustup targets, Python wheels into the target directory.
+//! Installs what the tests need: rustup targets, Debian packages when root, Python wheels into the target directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::step::{self, Result, capture, target};
@@ -11,18 +11,55 @@ pub const TARGETS: [&str; 3] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "
 /// Python packages of the tests: the peers that answers are compared with.
 const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0"];
 
+/// What the comparisons with other tools need beside these.
+const PEERS: [&str; 3] = ["pillow==13.0.0", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"];
+
+/// Debian packages of the tests on other processors, each with a command that shows that it is there.
+const DEBIAN: [(&str, &str); 2] = [("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"), ("qemu-user", "qemu-aarch64")];
+
 /// What was found or installed.
 pub struct Installed {
     /// The Python interpreter.
     pub python: PathBuf,
     /// The folder with the wheels, for `PYTHONPATH`.
     pub site: PathBuf,
+    /// Whether programs for aarch64 can be linked and run.
+    pub aarch64: bool,
 }
 
 /// Installs whatever is missing; quick when nothing is.
 pub fn run() -> Result<Installed> {
     rust_targets()?;
-    python()
+    let aarch64 = debian()?;
+    let (python, site) = python()?;
+    Ok(Installed { python, site, aarch64 })
+}
+
+/// Whether the Debian packages are there, after installing what can be.
+fn debian() -> Result<bool> {
+    let missing: Vec<&str> = DEBIAN
+        .into_iter()
+        .filter(|(_, command)| capture(Command::new(command).arg("--version")).is_none())
+        .map(|(package, _)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let root = capture(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    if root && capture(Command::new("apt-get").arg("--version")).is_some() {
+        step::run("Debian package lists", Command::new("apt-get").args(["update", "-qq"]))?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-qq", "--no-install-recommends"]);
+        // Recommended by the cross compiler, and needed to link and to run: the C library of the other processor.
+        step::run("Debian packages", install.args(&missing).arg("libc6-dev-arm64-cross"))?;
+        return Ok(true);
+    }
+    let list = missing.join(" ");
+    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return Err(format!("the tests on aarch64 need {list}: install them, or run as root on Debian"));
+    }
+    println!("\nnotice: the tests on aarch64 are left out; they need: apt-get install {list} libc6-dev-arm64-cross");
+    Ok(false)
 }
 
 fn rust_targets() -> Result {
@@ -37,20 +74,31 @@ fn rust_targets() -> Result {
     step::run("rustup targets", Command::new("rustup").args(["target", "add"]).args(missing))
 }
 
-fn python() -> Result<Installed> {
+/// The wheels of `cargo xtask peers`, beside those of the tests.
+pub fn peers(installed: &Installed) -> Result {
+    wheels(&installed.python, &installed.site, "peers", &PEERS)
+}
+
+/// The interpreter, and the folder of the wheels.
+fn python() -> Result<(PathBuf, PathBuf)> {
     let python = ["python3", "python"]
         .into_iter()
         .find(|p| capture(Command::new(p).args(["-c", "import sys; assert sys.version_info >= (3, 10)"])).is_some())
         .ok_or("Python 3.10 or newer with pip is needed for the comparisons with ONNX Runtime")?;
     let site = target().join("python");
-    let stamp = site.join("hone-wheels.txt");
-    let wanted = WHEELS.join("\n");
-    if std::fs::read_to_string(&stamp).ok().as_deref() != Some(wanted.as_str()) {
-        let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
-        pip.arg(&site).args(WHEELS);
-        step::run("Python wheels", &mut pip)?;
-        std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
+    wheels(Path::new(python), &site, "wheels", &WHEELS)?;
+    Ok((PathBuf::from(python), site))
+}
+
+/// Installs `packages` into `site`, unless the stamp `name` says that they are there.
+fn wheels(python: &Path, site: &Path, name: &str, packages: &[&str]) -> Result {
+    let stamp = site.join(format!("hone-{name}.txt"));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&stamp).ok().as_deref() == Some(wanted.as_str()) {
+        return Ok(());
     }
-    Ok(Installed { python: PathBuf::from(python), site })
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
+    step::run("Python wheels", pip.arg(site).args(packages))?;
+    std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))
 }
