@@ -1,9 +1,10 @@
 //! hone-export: a pretrained ONNX model in, quantized ONNX and a device bundle out.
 //!
-//! The modules are the stages of the pipeline, in order; each calls only those above it:
-//! [`onnx`] reads and writes files, [`graph`] is the model in memory (shape inference, folding, fusion,
-//! evaluation), [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures
-//! ranges, [`quantize`] rounds, [`verify`] runs before and after, [`report`] says what came out.
+//! The stages, in the order in which data flows; each uses those before it:
+//! [`graph`] is the model in memory (shape inference, folding, fusion, evaluation), [`onnx`] reads and writes it, [`inspect`] says
+//! what is in it, [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures ranges, [`quantize`]
+//! rounds, [`verify`] runs before and after, [`pipeline`] is all of that from a model file to a bundle, [`apply`] uses a bundle on
+//! data, [`report`] says what came out.
 
 pub mod apply;
 pub mod calibrate;

@@ -1,6 +1,6 @@
 //! hone-runtime: runs a quantized backbone, tunes its head on the device, stores what was learned. `no_std`.
 //!
-//! The modules are the stages of the pipeline, in order; each calls only those above it:
+//! The modules are the stages of the pipeline, in order; each uses those above it (and a provider is loaded from a [`bundle`]):
 //!
 //! - [`quant`], [`tensor`]: scale and zero point, fixed-point requantization; borrowed views of rows
 //! - [`kernels`]: integer arithmetic on embeddings

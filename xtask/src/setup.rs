@@ -83,8 +83,8 @@ pub fn peers(installed: &Installed) -> Result {
 fn python() -> Result<(PathBuf, PathBuf)> {
     let python = ["python3", "python"]
         .into_iter()
-        .find(|p| capture(Command::new(p).args(["-c", "import sys; assert sys.version_info >= (3, 10)"])).is_some())
-        .ok_or("Python 3.10 or newer with pip is needed for the comparisons with ONNX Runtime")?;
+        .find(|p| capture(Command::new(p).args(["-c", "import sys; assert sys.version_info >= (3, 11)"])).is_some())
+        .ok_or("Python 3.11 or newer with pip is needed for the comparisons with ONNX Runtime")?;
     let site = target().join("python");
     wheels(Path::new(python), &site, "wheels", &WHEELS)?;
     Ok((PathBuf::from(python), site))
