@@ -158,6 +158,16 @@ pub enum Error {
         /// What was expected.
         why: &'static str,
     },
+    /// A tier of kernels lacks an operator of a plan.
+    #[error("operator {index} of the plan is {op}, for which the kernels '{tier}' have none")]
+    NoKernel {
+        /// Place of the operator in the plan.
+        index: usize,
+        /// Name of its code.
+        op: &'static str,
+        /// Name of the tier.
+        tier: &'static str,
+    },
     /// A provider could not load or run the backbone.
     #[cfg(feature = "alloc")]
     #[error("provider {provider}: {why}")]
@@ -234,6 +244,7 @@ impl Error {
             Self::ZeroShots => "zero-shots",
             #[cfg(feature = "alloc")]
             Self::PreprocessText { .. } => "preprocess-text",
+            Self::NoKernel { .. } => "no-kernel",
             #[cfg(feature = "alloc")]
             Self::Provider { .. } => "provider",
             #[cfg(feature = "std")]

@@ -1,3 +1,94 @@
-//! Integer arithmetic on embeddings. [`generic`] is the specification: every other kernel gives the same bits.
+//! What the engine runs operators with. [`generic`] is the specification: every other int8 kernel gives the same bits.
+//!
+//! A [`Tier`] is a set of kernels for one kind of processor; holding one proves that the processor has what they need. Kernels get an
+//! [`Op`] of a checked plan, so that they need no checks of their own, and the memory to work in.
+
+use core::ops::Range;
+
+use crate::plan::{Code, Op, Tensor};
 
 pub mod generic;
+
+/// The memory of one step.
+#[derive(Debug)]
+pub struct Memory<'m> {
+    /// Every tensor of the plan, and scratch: at least [`crate::plan::Plan::arena_bytes`].
+    pub arena: &'m mut [u8],
+    /// The operator's repacked data, [`Kernel::packed_bytes`] long.
+    pub packed: &'m [u8],
+    /// Bytes to work in, at least [`Kernel::workspace_bytes`], shared by all operators.
+    pub workspace: &'m mut [u8],
+    /// Where float results go.
+    pub output: &'m mut [f32],
+}
+
+impl Memory<'_> {
+    /// One part of the arena to read and another to write. Empty where they overlap, which a checked plan rules out.
+    pub fn pair(&mut self, read: Range<usize>, write: Range<usize>) -> (&[u8], &mut [u8]) {
+        match self.arena.get_disjoint_mut([read, write]) {
+            Ok([read, write]) => (read, write),
+            Err(_) => (&[], &mut []),
+        }
+    }
+
+    /// As [`Memory::pair`], with the scratch of an operator.
+    pub fn triple(
+        &mut self,
+        read: Range<usize>,
+        write: Range<usize>,
+        scratch: Range<usize>,
+    ) -> (&[u8], &mut [u8], &mut [u8]) {
+        match self.arena.get_disjoint_mut([read, write, scratch]) {
+            Ok([read, write, scratch]) => (read, write, scratch),
+            Err(_) => (&[], &mut [], &mut []),
+        }
+    }
+}
+
+/// One operator's implementation.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What it computes.
+    pub code: Code,
+    /// Bytes of repacked data that it wants for an operator; 0: it reads the plan in place.
+    pub packed_bytes: fn(&Op<'_>) -> usize,
+    /// Repacks an operator's data into that many bytes.
+    pub pack: fn(&Op<'_>, &mut [u8]),
+    /// Bytes of workspace that it wants for an operator, beside the plan's scratch.
+    pub workspace_bytes: fn(&Op<'_>) -> usize,
+    /// Computes.
+    pub run: fn(&Op<'_>, &mut Memory<'_>),
+}
+
+impl Kernel {
+    /// A kernel that works on the plan in place, without workspace.
+    #[must_use]
+    pub const fn in_place(code: Code, run: fn(&Op<'_>, &mut Memory<'_>)) -> Self {
+        Self { code, packed_bytes: |_| 0, pack: |_, _| (), workspace_bytes: |_| 0, run }
+    }
+}
+
+/// From the model's input to its tensor: quantizes `input` (row-major; `[channels, height, width]` where `channels_first`) into `tensor`'s
+/// bytes as [`crate::QuantParams::quantize`] defines it.
+pub type QuantizeInput = fn(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]);
+
+/// The kernels of one kind of processor.
+///
+/// A product that wants a small program makes a `static` of its own with the kernels that its plan needs; the linker drops the rest.
+#[derive(Debug)]
+pub struct Tier {
+    /// As reports print it and `HONE_KERNEL` names it.
+    pub name: &'static str,
+    /// At most one a code; what is missing is not supported.
+    pub kernels: &'static [&'static Kernel],
+    /// Fills the input.
+    pub quantize: QuantizeInput,
+}
+
+impl Tier {
+    /// The kernel for a code.
+    #[must_use]
+    pub fn kernel(&self, code: Code) -> Option<&'static Kernel> {
+        self.kernels.iter().find(|kernel| kernel.code == code).copied()
+    }
+}

@@ -3,7 +3,9 @@
 //! The modules are the stages of the pipeline, in order; each uses those above it (and a provider is loaded from a [`bundle`]):
 //!
 //! - [`quant`], [`tensor`]: scale and zero point, fixed-point requantization; borrowed views of rows
-//! - [`kernels`]: integer arithmetic on embeddings
+//! - [`plan`]: the backbone compiled for the native engine, read in place
+//! - [`kernels`]: what computes; `generic` is the specification
+//! - [`engine`]: walks a plan over one caller-owned arena
 //! - [`backbone`]: input → embedding, by a provider (`tract` behind its feature)
 //! - [`head`]: embedding → class scores; one flat record, read in place
 //! - [`tune`]: from shots to a head
@@ -25,10 +27,13 @@ mod bytes;
 mod prelude;
 
 pub mod error;
+pub mod plan;
 pub mod quant;
 pub mod tensor;
 
 pub mod kernels;
+
+pub mod engine;
 
 pub mod backbone;
 pub mod head;

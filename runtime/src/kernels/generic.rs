@@ -1,4 +1,45 @@
 //! Portable kernels in safe code, written so that the compiler can use whatever vector unit the target has.
+//!
+//! [`TIER`] is the specification of every int8 operator; [`dots_centred`] serves the tuner.
+
+mod conv;
+mod elementwise;
+mod float;
+mod pool;
+mod shape;
+
+use super::Tier;
+
+pub use conv::{CONV, DENSE, DEPTHWISE};
+pub use elementwise::{ADD, MUL, SOFTMAX, TABLE};
+pub use float::{DENSE_FLOAT, DEQUANTIZE, SOFTMAX_FLOAT, quantize};
+pub use pool::{AVERAGE_POOL, MAX_POOL};
+pub use shape::{CONCAT, PAD, RESHAPE, RESIZE, TRANSPOSE};
+
+/// Every int8 operator, for any processor.
+pub static TIER: Tier = Tier {
+    name: "generic",
+    kernels: &[
+        &CONV,
+        &DEPTHWISE,
+        &DENSE,
+        &ADD,
+        &MUL,
+        &MAX_POOL,
+        &AVERAGE_POOL,
+        &TABLE,
+        &SOFTMAX,
+        &PAD,
+        &TRANSPOSE,
+        &RESIZE,
+        &CONCAT,
+        &DENSE_FLOAT,
+        &SOFTMAX_FLOAT,
+        &RESHAPE,
+        &DEQUANTIZE,
+    ],
+    quantize,
+};
 
 /// Rows of one tile of [`dots_centred`].
 pub const TILE: usize = 8;

@@ -1,0 +1,157 @@
+//! The native engine: walks a plan over one caller-owned arena.
+//!
+//! [`Engine`] needs no allocator: the caller owns the arena, and the memory for repacked weights where a tier wants any (tiers for
+//! microcontrollers do not). [`Prepared`] owns all of it, for machines that have an allocator.
+
+#[allow(unused_imports, reason = "Vec, where there is an allocator")]
+use crate::prelude::*;
+
+#[cfg(feature = "alloc")]
+mod prepared;
+
+#[cfg(feature = "alloc")]
+pub use prepared::Prepared;
+
+use crate::error::{Error, Result};
+use crate::kernels::{Kernel, Memory, Tier};
+use crate::plan::{DType, Plan};
+
+/// Alignment of one operator's repacked data.
+const PACK_ALIGN: usize = 64;
+
+/// A plan and the kernels that run it.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine<'p> {
+    plan: Plan<'p>,
+    tier: &'static Tier,
+}
+
+impl<'p> Engine<'p> {
+    /// Refuses a plan with an operator that `tier` has no kernel for.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`], which names the operator.
+    pub fn new(plan: Plan<'p>, tier: &'static Tier) -> Result<Self> {
+        for (index, op) in plan.ops().enumerate() {
+            if tier.kernel(op.code).is_none() {
+                return Err(Error::NoKernel { index, op: op.code.name(), tier: tier.name });
+            }
+        }
+        Ok(Self { plan, tier })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan<'p> {
+        &self.plan
+    }
+
+    /// The kernels.
+    #[must_use]
+    pub fn tier(&self) -> &'static Tier {
+        self.tier
+    }
+
+    /// Bytes that [`Engine::pack`] wants; 0 where weights are used in place.
+    #[must_use]
+    pub fn packed_bytes(&self) -> usize {
+        self.kernels().map(|(op, kernel)| (kernel.packed_bytes)(&op).next_multiple_of(PACK_ALIGN)).sum()
+    }
+
+    /// Bytes of workspace that [`Engine::run`] wants beside the arena.
+    #[must_use]
+    pub fn workspace_bytes(&self) -> usize {
+        self.kernels().map(|(op, kernel)| (kernel.workspace_bytes)(&op)).max().unwrap_or(0)
+    }
+
+    /// Repacks the weights into `packed`, once.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] when it is smaller than [`Engine::packed_bytes`].
+    pub fn pack(&self, packed: &mut [u8]) -> Result<()> {
+        check("repacked weights", packed.len(), self.packed_bytes())?;
+        let mut rest = packed;
+        for (op, kernel) in self.kernels() {
+            let bytes = (kernel.packed_bytes)(&op);
+            let (own, behind) = rest.split_at_mut_checked(bytes.next_multiple_of(PACK_ALIGN)).unwrap_or_default();
+            (kernel.pack)(&op, own.get_mut(..bytes).unwrap_or_default());
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Quantizes the model's input (row-major, as the model takes it) into the arena.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of values, [`Error::NonFinite`], [`Error::Buffer`] for an arena that is too small.
+    pub fn set_input(&self, input: &[f32], arena: &mut [u8]) -> Result<()> {
+        let tensor = self.plan.input();
+        if input.len() != tensor.elements() {
+            return Err(Error::Shape {
+                what: "values of the model's input",
+                expected: tensor.elements(),
+                got: input.len(),
+            });
+        }
+        if let Some(index) = input.iter().position(|v| !v.is_finite()) {
+            return Err(Error::NonFinite { what: "input", index });
+        }
+        check("arena", arena.len(), self.plan.arena_bytes())?;
+        let bytes = arena.get_mut(tensor.range()).unwrap_or_default();
+        (self.tier.quantize)(input, &tensor, self.plan.channels_first(), bytes);
+        Ok(())
+    }
+
+    /// The bytes of the input tensor, `[height, width, channels]`, for a caller that has them quantized already.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] for an arena that is too small.
+    pub fn input<'m>(&self, arena: &'m mut [u8]) -> Result<&'m mut [u8]> {
+        check("arena", arena.len(), self.plan.arena_bytes())?;
+        Ok(arena.get_mut(self.plan.input().range()).unwrap_or_default())
+    }
+
+    /// The bytes of the output tensor; empty where the output is float.
+    #[must_use]
+    pub fn output<'m>(&self, arena: &'m [u8]) -> &'m [u8] {
+        arena.get(self.plan.output().range()).unwrap_or_default()
+    }
+
+    /// Values that a float output has; 0 where the output is a tensor in the arena.
+    #[must_use]
+    pub fn float_outputs(&self) -> usize {
+        let output = self.plan.output();
+        if output.dtype == DType::F32 { output.elements() } else { 0 }
+    }
+
+    /// Runs the plan on what the input tensor holds. Allocates nothing; float results go to `output`.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] when a buffer is smaller than this engine wants; nothing was computed then.
+    pub fn run(&self, arena: &mut [u8], packed: &[u8], workspace: &mut [u8], output: &mut [f32]) -> Result<()> {
+        check("arena", arena.len(), self.plan.arena_bytes())?;
+        check("repacked weights", packed.len(), self.packed_bytes())?;
+        check("workspace", workspace.len(), self.workspace_bytes())?;
+        check("float output", output.len(), self.float_outputs())?;
+        let mut rest = packed;
+        for (op, kernel) in self.kernels() {
+            let bytes = (kernel.packed_bytes)(&op);
+            let (own, behind) = rest.split_at_checked(bytes.next_multiple_of(PACK_ALIGN)).unwrap_or_default();
+            rest = behind;
+            let mut memory =
+                Memory { arena: &mut *arena, packed: own, workspace: &mut *workspace, output: &mut *output };
+            (kernel.run)(&op, &mut memory);
+        }
+        Ok(())
+    }
+
+    fn kernels(&self) -> impl Iterator<Item = (crate::plan::Op<'p>, &'static Kernel)> {
+        let tier = self.tier;
+        // `new` has found a kernel for each.
+        self.plan.ops().filter_map(move |op| tier.kernel(op.code).map(|kernel| (op, kernel)))
+    }
+}
+
+fn check(what: &'static str, has: usize, needs: usize) -> Result<()> {
+    if has >= needs { Ok(()) } else { Err(Error::Buffer { what, needs, has }) }
+}

@@ -1,0 +1,76 @@
+//! Operators that move values.
+
+use crate::kernels::{Kernel, Memory};
+use crate::plan::{Code, Op};
+
+/// Border of the zero point.
+pub static PAD: Kernel = Kernel::in_place(Code::Pad, pad);
+/// Permutation of the axes.
+pub static TRANSPOSE: Kernel = Kernel::in_place(Code::Transpose, transpose);
+/// Nearest-neighbour resizing.
+pub static RESIZE: Kernel = Kernel::in_place(Code::Resize, resize);
+/// Channels side by side.
+pub static CONCAT: Kernel = Kernel::in_place(Code::Concat, concat);
+/// The same bytes under another shape.
+pub static RESHAPE: Kernel = Kernel::in_place(Code::Reshape, reshape);
+
+fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+fn pad(op: &Op<'_>, memory: &mut Memory<'_>) {
+    let ([_, width, channels], [_, out_width, _], [top, left]) = (op.input().shape, op.output.shape, op.window.pad);
+    let (input, output) = memory.pair(op.input().range(), op.output.range());
+    output.fill(op.output.quant.zero_point.cast_unsigned());
+    let rows = output.chunks_exact_mut(out_width * channels).skip(top);
+    for (from, to) in input.chunks_exact(width * channels).zip(rows) {
+        copy(to.get_mut(left * channels..).unwrap_or_default(), from);
+    }
+}
+
+fn transpose(op: &Op<'_>, memory: &mut Memory<'_>) {
+    let [_, width, channels] = op.input().shape;
+    let steps = [width * channels, channels, 1];
+    let of = |axis: usize| steps.get(axis).copied().unwrap_or(0);
+    let ([p, q, r], [_, out_width, out_channels]) = (op.transpose_axes().map(of), op.output.shape);
+    let (input, output) = memory.pair(op.input().range(), op.output.range());
+    for (y, plane) in output.chunks_exact_mut(out_width * out_channels).enumerate() {
+        for (x, row) in plane.chunks_exact_mut(out_channels).enumerate() {
+            for (c, out) in row.iter_mut().enumerate() {
+                *out = input.get(y * p + x * q + c * r).copied().unwrap_or(0);
+            }
+        }
+    }
+}
+
+/// Maps of row and column numbers: first one for every output row, then one for every output column.
+fn resize(op: &Op<'_>, memory: &mut Memory<'_>) {
+    let ([_, width, channels], [out_height, out_width, _]) = (op.input().shape, op.output.shape);
+    let map = |index: usize| Op::word(op.weights, index).cast_unsigned() as usize;
+    let (input, output) = memory.pair(op.input().range(), op.output.range());
+    for (index, pixel) in output.chunks_exact_mut(channels).enumerate() {
+        let place = map(index / out_width) * width + map(out_height + index % out_width);
+        copy(pixel, input.get(place * channels..).unwrap_or_default());
+    }
+}
+
+fn concat(op: &Op<'_>, memory: &mut Memory<'_>) {
+    let channels = op.output.channels();
+    let mut first = 0;
+    for part in op.inputs() {
+        let (input, output) = memory.pair(part.range(), op.output.range());
+        for (from, to) in input.chunks_exact(part.channels()).zip(output.chunks_exact_mut(channels)) {
+            copy(to.get_mut(first..).unwrap_or_default(), from);
+        }
+        first += part.channels();
+    }
+}
+
+fn reshape(op: &Op<'_>, memory: &mut Memory<'_>) {
+    if !op.in_place {
+        let (input, output) = memory.pair(op.input().range(), op.output.range());
+        copy(output, input);
+    }
+}

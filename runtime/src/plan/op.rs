@@ -1,0 +1,278 @@
+//! One operator of a plan, decoded.
+
+use core::ops::Range;
+
+use super::format::{Code, FLAG_IN_PLACE, NONE, OP_BYTES};
+use super::{Plan, Requant, Tensor, WHAT};
+use crate::bytes::Reader;
+use crate::error::{Error, Result};
+
+/// Inputs that an operator can have.
+pub const MAX_INPUTS: usize = 6;
+
+/// A window that slides over height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// Taps along height and width.
+    pub kernel: [usize; 2],
+    /// Step along height and width.
+    pub stride: [usize; 2],
+    /// Distance of taps along height and width.
+    pub dilation: [usize; 2],
+    /// Border before the first row and the first column; what lies behind the last follows from the output's size.
+    pub pad: [usize; 2],
+}
+
+impl Window {
+    /// Number of taps.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        let [h, w] = self.kernel;
+        h * w
+    }
+
+    /// Rows and columns from the first tap to the last, both counted.
+    #[must_use]
+    pub fn extent(&self) -> [usize; 2] {
+        let ([kh, kw], [dh, dw]) = (self.kernel, self.dilation);
+        [kh.saturating_sub(1) * dh + 1, kw.saturating_sub(1) * dw + 1]
+    }
+
+    /// Whether every output depends on the input at its own place alone.
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0]
+    }
+}
+
+/// One operator: tensors, parameters, and its data inside the plan.
+///
+/// Layouts of the data (all in `docs/plan-format.md`): dense and convolution weights in blocks of 4 outputs × 4 inputs, depthwise
+/// weights in blocks of 4 channels × 2 taps, `bias` and `multipliers` as little-endian int32.
+#[derive(Debug, Clone, Copy)]
+pub struct Op<'a> {
+    /// What it computes.
+    pub code: Code,
+    /// Whether the output lies where the first input lay.
+    pub in_place: bool,
+    inputs: [Option<Tensor>; MAX_INPUTS],
+    /// What it gives.
+    pub output: Tensor,
+    /// The window of convolutions and poolings; the border (`pad`) of a Pad; axis numbers of a Transpose are in `kernel` and `stride[0]`.
+    pub window: Window,
+    /// Groups of a convolution.
+    pub groups: usize,
+    /// Shift, bounds and zero point of the output.
+    pub requant: Requant,
+    /// The raw shift byte, where it has another meaning (Add).
+    pub shift: u8,
+    /// Weights, table, or index maps.
+    pub weights: &'a [u8],
+    /// int32 (f32 for f16 operators) per output channel, the input's zero point already in it; padded to a multiple of 4.
+    pub bias: &'a [u8],
+    /// int32 (f32 for float outputs) per output channel, padded to a multiple of 4.
+    pub multipliers: &'a [u8],
+    /// Bytes of the arena that it may use while it runs.
+    pub scratch: (usize, usize),
+    /// A number of its own.
+    pub a: i32,
+    /// Another.
+    pub b: i32,
+}
+
+impl<'a> Op<'a> {
+    /// The first input.
+    #[must_use]
+    pub fn input(&self) -> Tensor {
+        self.inputs[0].unwrap_or(Tensor::EMPTY)
+    }
+
+    /// The second input, for operators of two.
+    #[must_use]
+    pub fn second(&self) -> Tensor {
+        self.inputs[1].unwrap_or(Tensor::EMPTY)
+    }
+
+    /// All inputs in order.
+    pub fn inputs(&self) -> impl Iterator<Item = Tensor> + use<> {
+        self.inputs.into_iter().flatten()
+    }
+
+    /// For every axis of a Transpose's output, the axis of the input that it comes from.
+    #[must_use]
+    pub fn transpose_axes(&self) -> [usize; 3] {
+        let ([first, second], [third, _]) = (self.window.kernel, self.window.stride);
+        [first, second, third]
+    }
+
+    /// Number of inputs.
+    #[must_use]
+    pub fn input_count(&self) -> usize {
+        self.inputs.iter().flatten().count()
+    }
+
+    /// The part of the arena that it may use while it runs.
+    #[must_use]
+    pub fn scratch_range(&self) -> Range<usize> {
+        let (offset, len) = self.scratch;
+        offset..offset.saturating_add(len)
+    }
+
+    /// Output channels of one group.
+    #[must_use]
+    pub fn group_outputs(&self) -> usize {
+        self.output.channels().checked_div(self.groups).unwrap_or(0)
+    }
+
+    /// Input channels of one group.
+    #[must_use]
+    pub fn group_inputs(&self) -> usize {
+        self.input().channels().checked_div(self.groups).unwrap_or(0)
+    }
+
+    /// Products of one output of a convolution or dense layer: taps · input channels of a group.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match self.code {
+            Code::Dense | Code::DenseFloat | Code::Dense16 => self.input().elements(),
+            Code::Depthwise | Code::Depthwise16 => self.window.taps(),
+            _ => self.window.taps() * self.group_inputs(),
+        }
+    }
+
+    /// Multiply-accumulates of one run; 0 for operators without weights.
+    #[must_use]
+    pub fn macs(&self) -> u64 {
+        match self.code {
+            Code::Conv
+            | Code::Depthwise
+            | Code::Dense
+            | Code::DenseFloat
+            | Code::Conv16
+            | Code::Depthwise16
+            | Code::Dense16 => self.output.elements() as u64 * self.depth() as u64,
+            _ => 0,
+        }
+    }
+
+    /// Little-endian int32 at `index` of `words`; 0 beyond the end.
+    #[must_use]
+    pub fn word(words: &[u8], index: usize) -> i32 {
+        words.as_chunks::<4>().0.get(index).map_or(0, |bytes| i32::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn decode(plan: &Plan<'a>, record: &[u8; OP_BYTES]) -> Result<Self> {
+        let raw = Record::decode(record)?;
+        let mut inputs = [None; MAX_INPUTS];
+        for (input, index) in inputs.iter_mut().zip(raw.inputs) {
+            *input = if index == NONE { None } else { Some(plan.tensor(usize::from(index))?) };
+        }
+        let output = plan.tensor(usize::from(raw.output))?;
+        let requant = match raw.code {
+            Code::Conv | Code::Depthwise | Code::Dense | Code::Mul | Code::AveragePool => {
+                Requant::from_parts(raw.shift, raw.left)?
+            }
+            _ => Requant::from_parts(Requant::MIN_SHIFT, 0)?,
+        };
+        let block = |offset: usize, len: usize| -> Result<&'a [u8]> {
+            let end = offset.checked_add(len);
+            let outside = Error::Malformed { what: WHAT, why: "an operator's data lies outside the file" };
+            end.and_then(|end| plan.bytes.get(offset..end)).ok_or(outside)
+        };
+        Ok(Self {
+            code: raw.code,
+            in_place: raw.in_place,
+            inputs,
+            output,
+            window: raw.window,
+            groups: raw.groups,
+            requant: requant.with_output(output.quant.zero_point, raw.min, raw.max)?,
+            shift: raw.shift,
+            weights: block(raw.weights.0, raw.weights.1)?,
+            bias: block(raw.bias, 4 * usize::from(raw.counts.0))?,
+            multipliers: block(raw.multipliers, 4 * usize::from(raw.counts.1))?,
+            scratch: raw.scratch,
+            a: raw.a,
+            b: raw.b,
+        })
+    }
+}
+
+/// The bytes of an operator, as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub code: Code,
+    pub in_place: bool,
+    pub inputs: [u16; MAX_INPUTS],
+    pub output: u16,
+    pub min: i8,
+    pub max: i8,
+    pub window: Window,
+    pub groups: usize,
+    pub shift: u8,
+    pub left: u8,
+    /// Offset in the file and bytes.
+    pub weights: (usize, usize),
+    pub bias: usize,
+    pub multipliers: usize,
+    /// Numbers in the bias and in the multipliers, 4 bytes each.
+    pub counts: (u16, u16),
+    pub scratch: (usize, usize),
+    pub a: i32,
+    pub b: i32,
+}
+
+impl Record {
+    pub(super) fn decode(record: &[u8; OP_BYTES]) -> Result<Self> {
+        let mut r = Reader::new(WHAT, record);
+        let code = Code::decode(u16::from(r.u8()?))?;
+        let flags = u16::from(r.u8()?);
+        if flags & !FLAG_IN_PLACE != 0 {
+            return Err(Error::Malformed { what: WHAT, why: "unknown flags of an operator" });
+        }
+        let mut inputs = [NONE; MAX_INPUTS];
+        for input in &mut inputs {
+            *input = r.u16()?;
+        }
+        let output = r.u16()?;
+        let (min, max) = (r.u8()?.cast_signed(), r.u8()?.cast_signed());
+        let mut window = [[0; 2]; 4];
+        for size in window.as_flattened_mut() {
+            *size = usize::from(r.u8()?);
+        }
+        let [kernel, stride, dilation, pad] = window;
+        let groups = usize::from(r.u16()?);
+        let (shift, left) = (r.u8()?, r.u8()?);
+        let weights = (r.u32()? as usize, r.u32()? as usize);
+        let (bias, multipliers) = (r.u32()? as usize, r.u32()? as usize);
+        let counts = (r.u16()?, r.u16()?);
+        let scratch = (r.u32()? as usize, r.u32()? as usize);
+        let (a, b) = (r.u32()?.cast_signed(), r.u32()?.cast_signed());
+        let reserved: [u8; 14] = r.array()?;
+        r.end()?;
+        if reserved != [0; 14] {
+            return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
+        }
+        let window = Window { kernel, stride, dilation, pad };
+        let in_place = flags & FLAG_IN_PLACE != 0;
+        Ok(Self {
+            code,
+            in_place,
+            inputs,
+            output,
+            min,
+            max,
+            window,
+            groups,
+            shift,
+            left,
+            weights,
+            bias,
+            multipliers,
+            counts,
+            scratch,
+            a,
+            b,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! One tensor of a plan.
+
+use core::ops::Range;
+
+use super::WHAT;
+use super::format::{ALIGN, DType, IN_OUTPUT, MAX_BYTES, MAX_DIM, TENSOR_BYTES};
+use crate::bytes::Reader;
+use crate::error::{Error, Result};
+use crate::quant::QuantParams;
+
+/// Shape, element type and place of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tensor {
+    /// Element type.
+    pub dtype: DType,
+    /// Height, width, channels; channels fastest. What has fewer axes has ones in front.
+    pub shape: [usize; 3],
+    /// Scale and zero point of an int8 tensor.
+    pub quant: QuantParams,
+    /// Where it begins in the arena, in bytes, a multiple of 16; `None`: it is the caller's output buffer.
+    pub offset: Option<usize>,
+}
+
+impl Tensor {
+    /// No elements; stands where there is no tensor.
+    pub const EMPTY: Self =
+        Self { dtype: DType::Int8, shape: [0; 3], quant: QuantParams { scale: 1.0, zero_point: 0 }, offset: Some(0) };
+
+    /// Number of elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        let [h, w, c] = self.shape;
+        // `decode` and the writer bound the product.
+        h.saturating_mul(w).saturating_mul(c)
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.elements().saturating_mul(self.dtype.bytes())
+    }
+
+    /// Height.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Width.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// Channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.shape[2]
+    }
+
+    /// Bytes of the arena that it takes; empty where it lies in the caller's output.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.offset.map_or(0..0, |offset| offset..offset.saturating_add(self.bytes()))
+    }
+
+    pub(super) fn decode(record: &[u8; TENSOR_BYTES]) -> Result<Self> {
+        let mut r = Reader::new(WHAT, record);
+        let dtype = DType::decode(r.u8()?)?;
+        let reserved = r.u8()?;
+        let zero_point = r.u8()?.cast_signed();
+        let reserved = reserved | r.u8()?;
+        let scale = r.f32()?;
+        let mut shape = [0; 3];
+        for size in &mut shape {
+            *size = r.count("size of a tensor", MAX_DIM)?;
+        }
+        let offset = r.u32()?;
+        let (more, most) = (r.u32()?, r.u32()?);
+        if reserved != 0 || more != 0 || most != 0 {
+            return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
+        }
+        let [h, w, c] = shape;
+        let bytes = h.checked_mul(w).and_then(|n| n.checked_mul(c)).and_then(|n| n.checked_mul(dtype.bytes()));
+        if bytes.is_none_or(|bytes| bytes == 0 || bytes > MAX_BYTES) {
+            return Err(Error::Malformed { what: WHAT, why: "a tensor of no elements, or of too many" });
+        }
+        let quant = QuantParams { scale, zero_point };
+        let is_plain = scale.to_bits() == 1f32.to_bits() && zero_point == 0;
+        if dtype == DType::Int8 {
+            quant.check()?;
+        } else if !is_plain {
+            return Err(Error::Malformed { what: WHAT, why: "a float tensor with a scale" });
+        }
+        let offset = (offset != IN_OUTPUT).then_some(offset as usize);
+        if offset.is_some_and(|offset| !offset.is_multiple_of(ALIGN)) || (dtype == DType::F32) != offset.is_none() {
+            return Err(Error::Malformed { what: WHAT, why: "a tensor lies where none may" });
+        }
+        Ok(Self { dtype, shape, quant, offset })
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn encode(&self) -> [u8; TENSOR_BYTES] {
+        let mut record = [0; TENSOR_BYTES];
+        let [a, _, z, _, rest @ ..] = &mut record;
+        *a = match self.dtype {
+            DType::Int8 => 0,
+            DType::F16 => 1,
+            DType::F32 => 2,
+        };
+        *z = self.quant.zero_point.cast_unsigned();
+        let [h, w, c] = self.shape.map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+        let offset = self.offset.map_or(IN_OUTPUT, |offset| u32::try_from(offset).unwrap_or(IN_OUTPUT));
+        let words = [self.quant.scale.to_bits(), h, w, c, offset];
+        for (bytes, word) in rest.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        record
+    }
+}
