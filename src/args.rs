@@ -192,6 +192,8 @@ pub struct Eval {
     /// Leave out rows of classes that the head does not know
     #[arg(long)]
     pub known_only: bool,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +226,16 @@ pub struct Tune {
     /// Generations that the store keeps from now on (1: older shots are gone with this commit) [default: 16]
     #[arg(long, value_name = "N")]
     pub keep: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub on: On,
+}
+
+/// What runs the backbone.
+#[derive(Debug, Args)]
+pub struct On {
+    /// Provider of the backbone: native or tract (default: native, or tract where the bundle has no plan)
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +251,8 @@ pub struct Predict {
     /// Answers a row
     #[arg(long, default_value_t = 3)]
     pub top: usize,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Subcommand)]
@@ -303,8 +317,8 @@ pub struct HeadTarget {
 pub struct Bench {
     /// Bundle (.hone)
     pub bundle: PathBuf,
-    /// Providers, separated by commas
-    #[arg(long, default_value = "tract", value_delimiter = ',')]
+    /// Providers, separated by commas: native, tract (default: native, or tract where the bundle has no plan)
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub provider: Vec<String>,
     /// Timed runs
     #[arg(long, default_value_t = 200)]

@@ -29,7 +29,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hone_runtime::backbone::tract::TractBackbone;
+use hone_runtime::backbone::provider::Provider;
+use hone_runtime::kernels::{Tier, generic};
 use hone_runtime::store::Store;
 use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
@@ -87,7 +88,9 @@ pub struct Applied<'b> {
     /// From a row to the backbone's input.
     pub preprocessor: Preprocessor,
     /// From the input to the embedding.
-    pub backbone: TractBackbone,
+    pub backbone: Provider<'b>,
+    /// Why the preferred provider does not run the backbone, where another one does.
+    pub notice: Option<String>,
     /// What parsing the bundle and loading the backbone took, in milliseconds.
     pub load_ms: f64,
 }
@@ -147,26 +150,46 @@ impl Embedded {
     }
 }
 
+/// The kernels that this processor has, or that `HONE_KERNEL` names.
+///
+/// # Errors
+/// For a name that is unknown or that this processor lacks.
+pub fn tier() -> Result<&'static Tier> {
+    Ok(&generic::TIER)
+}
+
 impl<'b> Applied<'b> {
-    /// Checks the bundle and loads its backbone.
+    /// Checks the bundle and loads its backbone on the first provider that can run it.
+    ///
+    /// # Errors
+    /// As [`Applied::open_on`].
+    pub fn open(file: &'b BundleFile) -> Result<Self> {
+        Self::open_on(file, None)
+    }
+
+    /// Checks the bundle and loads its backbone on the provider of that name; `None`: the native engine, or the next provider where the
+    /// bundle has no plan for it ([`Applied::notice`] says why then).
     ///
     /// # Errors
     /// What [`Bundle::parse`], [`Preprocessor::new`] and the provider say, naming the file.
-    pub fn open(file: &'b BundleFile) -> Result<Self> {
+    pub fn open_on(file: &'b BundleFile, provider: Option<&str>) -> Result<Self> {
         let place = || Error::place(file.path.display());
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
-        let backbone = TractBackbone::load(&bundle).map_err(place())?;
+        let (backbone, notice) = match provider {
+            Some(name) => (Provider::load(&bundle, name, tier()?).map_err(place())?, None),
+            None => Provider::first(&bundle, tier()?).map_err(place())?,
+        };
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
-        Ok(Self { path: &file.path, bundle, preprocessor, backbone, load_ms })
+        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, load_ms })
     }
 
     /// Opens a session on the store in the folder `store`; `keep`: generations that later commits keep.
     ///
     /// # Errors
     /// What [`Session::open`] says, naming the store and the bundle.
-    pub fn session(&self, store: &Path, keep: Option<NonZeroUsize>) -> Result<Session<'b, TractBackbone>> {
+    pub fn session(&self, store: &Path, keep: Option<NonZeroUsize>) -> Result<Session<'b, Provider<'b>>> {
         let place = || Error::place(format!("store {}, bundle {}", store.display(), self.path.display()));
         let mut opened = Store::open(store, self.bundle.fingerprint).map_err(|error| match error {
             // It names the file already.

@@ -19,7 +19,7 @@ use crate::split::{self, Cut, HeadKind, Split};
 use crate::verify::{self, Agreement, Candidate};
 use crate::{Error, Result, onnx};
 
-pub use assemble::CANARIES_PER_CLASS;
+pub use assemble::{CANARIES_PER_CLASS, Native};
 pub(crate) use write::staged_file;
 
 /// Numbers that the backbone computes with.
@@ -96,6 +96,8 @@ pub struct Outcome {
     pub calibration_rows: usize,
     /// Canaries in the bundle.
     pub canaries: usize,
+    /// The backbone on the native engine.
+    pub native: Native,
     /// Files written, the bundle last.
     pub files: Vec<PathBuf>,
     /// Wall time.
@@ -156,7 +158,7 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     };
     let files = parts.encode(&mut rows)?;
     let bytes_after = files.model.len() as u64;
-    let canaries = files.canaries;
+    let (canaries, native) = (files.canaries, files.native.clone());
     let paths = planned.write(&files)?;
     Ok(Outcome {
         name,
@@ -172,6 +174,7 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
         bytes_after,
         calibration_rows: rows.used(),
         canaries,
+        native,
         files: paths,
         seconds: start.elapsed().as_secs_f64(),
     })

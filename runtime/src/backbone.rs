@@ -1,5 +1,9 @@
 //! The frozen part of the model: input → embedding.
 
+#[cfg(feature = "std")]
+pub mod native;
+#[cfg(feature = "std")]
+pub mod provider;
 #[cfg(feature = "tract")]
 pub mod tract;
 

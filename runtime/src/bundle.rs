@@ -164,6 +164,8 @@ pub struct Bundle<'a> {
     pub precision: Precision,
     /// The backbone, an ONNX file whose only output is the embedding.
     pub backbone: &'a [u8],
+    /// The backbone compiled for the native engine ([`crate::plan::Plan`]), which checks it; `None` where it did not lower.
+    pub plan: Option<&'a [u8]>,
     /// The backbone's input.
     pub input: InputSpec<'a>,
     /// Shape and storage of the embedding.

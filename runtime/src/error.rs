@@ -168,6 +168,13 @@ pub enum Error {
         /// Name of the tier.
         tier: &'static str,
     },
+    /// A provider that this build does not have.
+    #[cfg(feature = "std")]
+    #[error("provider '{name}' is not in this build, which has: {}", crate::backbone::provider::PROVIDERS.join(", "))]
+    UnknownProvider {
+        /// The name asked for.
+        name: String,
+    },
     /// A provider could not load or run the backbone.
     #[cfg(feature = "alloc")]
     #[error("provider {provider}: {why}")]
@@ -245,6 +252,8 @@ impl Error {
             #[cfg(feature = "alloc")]
             Self::PreprocessText { .. } => "preprocess-text",
             Self::NoKernel { .. } => "no-kernel",
+            #[cfg(feature = "std")]
+            Self::UnknownProvider { .. } => "unknown-provider",
             #[cfg(feature = "alloc")]
             Self::Provider { .. } => "provider",
             #[cfg(feature = "std")]

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use hone_export::apply::latency::{self, Line};
 use hone_export::apply::original::Original;
-use hone_export::apply::{Applied, BundleFile};
+use hone_export::apply::{Applied, BundleFile, tier};
 use hone_export::report::Table;
+use hone_runtime::Backbone as _;
 use serde::Serialize;
 
 use crate::args::Bench;
@@ -21,9 +22,13 @@ struct Document {
 const ROWS: usize = 256;
 
 pub fn run(args: &Bench, ui: &Ui) -> Outcome {
-    args.provider.iter().try_for_each(|name| latency::check_provider(name))?;
     let file = BundleFile::read(&args.bundle)?;
     let applied = Applied::open(&file)?;
+    let providers =
+        if args.provider.is_empty() { vec![applied.backbone.provider().to_owned()] } else { args.provider.clone() };
+    if args.provider.is_empty() {
+        applied.notice.iter().for_each(|notice| ui.warn(notice));
+    }
     let inputs = match &args.data {
         None => latency::random_inputs(applied.bundle.input.elements(), 16, 1),
         Some(path) => {
@@ -39,14 +44,15 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
         _ => None,
     };
     let mut rows = Vec::new();
-    for _ in &args.provider {
-        rows.push(Line { agreement, ..latency::bundle(&applied, &inputs, args.runs)? });
+    for provider in &providers {
+        rows.push(Line { agreement, ..latency::bundle(&applied, provider, &inputs, args.runs)? });
     }
     if let Some(original) = &original {
         rows.push(latency::original(original, &inputs, args.runs)?);
     }
     let columns = [
         "provider",
+        "kernel",
         "precision",
         "threads",
         "load ms",
@@ -60,6 +66,7 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     for line in &rows {
         table.row([
             line.provider.clone(),
+            line.kernel.clone(),
             line.precision.to_owned(),
             line.threads.to_string(),
             format!("{:.1}", line.load_ms),
@@ -72,6 +79,6 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     }
     table.note = "Peak memory is that of the whole process so far. tract computes int8 models in float.".into();
     ui.table(&table);
-    ui.document(&Document { kernel: "generic", rows });
+    ui.document(&Document { kernel: tier()?.name, rows });
     Ok(ExitCode::SUCCESS)
 }

@@ -43,7 +43,8 @@ struct Line {
 
 pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open(&file)?;
+    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
+    applied.notice.iter().for_each(|notice| ui.warn(notice));
     let matching = Matching { contained: args.match_labels == MatchLabels::Contains, known_only: args.known_only };
     let precision = applied.bundle.precision.name();
     let mut source = args.options.open(&args.data)?;

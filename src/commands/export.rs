@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use hone_export::Error;
 use hone_export::calibrate::RangeMethod;
-use hone_export::pipeline::{self, Outcome as Exported, Precision, Request};
+use hone_export::pipeline::{self, Native, Outcome as Exported, Precision, Request};
 use hone_export::quantize::{self, ActivationType, Rounding};
 use hone_export::report::Table;
 use serde_json::json;
@@ -98,6 +98,10 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
     table.row(["model file before", &format!("{} bytes", bytes(exported.bytes_before))]);
     table.row(["model file after", &format!("{} bytes", bytes(exported.bytes_after))]);
     table.row(["canaries in the bundle", &exported.canaries.to_string()]);
+    if let Native::Plan { bytes: plan, arena_bytes } = exported.native {
+        let size = format!("plan of {} bytes, arena of {} bytes", bytes(plan as u64), bytes(arena_bytes as u64));
+        table.row(["native engine".to_owned(), size]);
+    }
     table.note = format!(
         "Written files, run by tract on {} rows {}; calibrated on {} rows.",
         agreement.rows,
@@ -113,6 +117,9 @@ fn print(request: &Request, exported: &Exported, ui: &Ui) {
     }
     if let Some(why) = &exported.no_head {
         ui.say(format!("\nThe bundle has no head of its own: {why}. `hone tune` makes one."));
+    }
+    if let Native::Refused(why) = &exported.native {
+        ui.say(format!("\nThe native engine does not run this backbone, tract does: {why}"));
     }
     ui.say("");
     for file in &exported.files {
@@ -137,6 +144,10 @@ fn document(request: &Request, exported: &Exported) -> serde_json::Value {
         "embedding_dim": exported.cut.width,
         "cut": exported.cut.tensor,
         "canaries": exported.canaries,
+        "native": match &exported.native {
+            Native::Plan { bytes, arena_bytes } => json!({ "plan_bytes": bytes, "arena_bytes": arena_bytes, "refused": null }),
+            Native::Refused(why) => json!({ "plan_bytes": null, "arena_bytes": null, "refused": why }),
+        },
         "no_head": exported.no_head,
         "layers": exported.layers,
         "files": exported.files,

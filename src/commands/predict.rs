@@ -31,7 +31,8 @@ struct Answer {
 
 pub fn run(args: &Predict, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open(&file)?;
+    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
+    applied.notice.iter().for_each(|notice| ui.warn(notice));
     let in_force = applied.head_in_force(args.store.as_deref())?;
     in_force.warnings.iter().for_each(|warning| ui.warn(warning));
     let head = in_force.view()?;

@@ -99,7 +99,8 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
     let inputs = applied.inputs(&mut shots_source)?;
     let agreement = latency::agreement(&applied, &original, &inputs)?;
     let bench = vec![
-        Line { agreement, ..latency::bundle(&applied, &inputs, 300)? },
+        Line { agreement, ..latency::bundle(&applied, "native", &inputs, 300)? },
+        Line { agreement, ..latency::bundle(&applied, "tract", &inputs, 300)? },
         latency::original(&original, &inputs, 300)?,
     ];
     ui.table(&page::bench(&bench));

@@ -16,7 +16,8 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     check("--l2", args.l2, 1e-12, 1e12)?;
     check("--canary-limit", args.canary_limit, 0.0, 1.0)?;
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open(&file)?;
+    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
+    applied.notice.iter().for_each(|notice| ui.warn(notice));
     let mut session = applied.session(&args.store, args.keep)?;
     session.store().warnings().iter().for_each(|warning| ui.warn(warning.to_string()));
     session.set_time(now());

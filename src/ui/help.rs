@@ -48,7 +48,10 @@ fn by_code(code: &str) -> Option<&'static str> {
         "store-busy" => "try again when the other process has finished",
         "store-changed" => "run the command again: it will start from what the other process committed",
         "unknown-generation" => "`hone head history` lists the generations that the store holds",
-        "no-kernel" => "this build cannot run the plan: name another kernel with HONE_KERNEL, or export the bundle again with this version",
+        "no-kernel" => {
+            "this build cannot run the plan: name another kernel with HONE_KERNEL, or export the bundle again with this version"
+        }
+        "unknown-provider" => "name one that this build has, or leave --provider out",
         "provider" => "the backbone cannot be run: export the bundle again, and check the model with `hone inspect`",
         _ => return None,
     })

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use hone_runtime::backbone::tract::TractBackbone;
-use hone_runtime::{Backbone as _, HeadView};
+use hone_runtime::backbone::provider::Provider;
+use hone_runtime::{Backbone, HeadView};
 use serde::Serialize;
 
 use super::Applied;
@@ -18,6 +18,8 @@ const WARM_UP: usize = 10;
 pub struct Line {
     /// What ran it.
     pub provider: String,
+    /// Its kernels: the native engine's tier, or the provider again.
+    pub kernel: String,
     /// `int8`, `fp16` or `fp32`.
     pub precision: &'static str,
     /// Threads used.
@@ -36,30 +38,14 @@ pub struct Line {
     pub agreement: Option<f64>,
 }
 
-/// Providers that this build has.
-pub const PROVIDERS: [&str; 1] = ["tract"];
-
-/// Refuses a provider that this build does not have.
-///
-/// # Errors
-/// [`Error::Setting`] naming those that it has.
-pub fn check_provider(name: &str) -> Result<()> {
-    if PROVIDERS.contains(&name) {
-        return Ok(());
-    }
-    Err(Error::Setting {
-        name: "--provider".into(),
-        why: format!("'{name}' is not in this build, which has: {}", PROVIDERS.join(", ")),
-    })
-}
-
-/// Times the backbone with its head (where the bundle has one), row by row; `agreement` is to be filled in by the caller.
+/// Times the backbone on a provider with its head (where the bundle has one), row by row; `agreement` is to be filled in by the caller.
 ///
 /// # Errors
 /// What the provider says; [`Error::Setting`] for no runs at all.
-pub fn bundle(applied: &Applied<'_>, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
+pub fn bundle(applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
     let start = Instant::now();
-    let mut backbone = TractBackbone::load(&applied.bundle).map_err(Error::place(applied.path.display()))?;
+    let backbone = Provider::load(&applied.bundle, provider, super::tier()?);
+    let mut backbone = backbone.map_err(Error::place(applied.path.display()))?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut row = vec![0; applied.bundle.embedding.row_bytes()];
     let head = applied.bundle.head;
@@ -71,8 +57,10 @@ pub fn bundle(applied: &Applied<'_>, inputs: &[Vec<f32>], runs: usize) -> Result
         Ok(())
     })?;
     let (provider, precision) = (backbone.provider().to_owned(), applied.bundle.precision.name());
+    let kernel = backbone.kernel().to_owned();
     Ok(Line {
         provider,
+        kernel,
         precision,
         threads: 1,
         load_ms,
@@ -92,6 +80,7 @@ pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result
     let [p50_us, p90_us, p99_us] = time(inputs, runs, |input| original.scores(input).map(|_| ()))?;
     Ok(Line {
         provider: "tract".into(),
+        kernel: "tract".into(),
         precision: "fp32",
         threads: 1,
         load_ms: original.load_ms,
@@ -181,7 +170,7 @@ pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Scores of one input by a backbone and a head.
-pub(crate) fn scores(backbone: &mut TractBackbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
+pub(crate) fn scores(backbone: &mut impl Backbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
     let mut row = vec![0; backbone.embedding().row_bytes()];
     backbone.embed(input, &mut row)?;
     let mut scores = vec![0.0; head.classes()];

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hone_runtime::backbone::tract::TractBackbone;
+use hone_runtime::backbone::provider::Provider;
 use hone_runtime::head::HeadView;
 use hone_runtime::tune::{Options, Outcome, Reason};
 use hone_runtime::{Error as Cause, Session};
@@ -68,7 +68,7 @@ pub struct Tuned {
 /// [`Error::Data`] without labels; [`Cause::ZeroShots`], [`Cause::OneClass`] and whatever tuning and the store say.
 pub fn tune(
     applied: &Applied<'_>,
-    session: &mut Session<'_, TractBackbone>,
+    session: &mut Session<'_, Provider<'_>>,
     shots: &Embedded,
     options: &Options,
     mode: Mode,
@@ -110,7 +110,7 @@ struct Counts<'a> {
 
 fn report(
     outcome: &Outcome,
-    session: &Session<'_, TractBackbone>,
+    session: &Session<'_, Provider<'_>>,
     head_crc: Option<String>,
     generation: Option<u32>,
     counts: Counts<'_>,

@@ -2,7 +2,8 @@
 
 use hone_runtime::Fingerprint;
 use hone_runtime::backbone::Backbone as _;
-use hone_runtime::backbone::tract::TractBackbone;
+use hone_runtime::backbone::provider::Provider;
+use hone_runtime::backbone::{native::NativeBackbone, tract::TractBackbone};
 use hone_runtime::bundle::{BundleParts, InputSpec, Precision as BundlePrecision, Statistics};
 use hone_runtime::head::{HeadParts, HeadView, Kind, Weights};
 use hone_runtime::quant::{EmbeddingKind, EmbeddingSpec, QuantParams, symmetric_row};
@@ -14,7 +15,7 @@ use crate::graph::{Graph, Tensor};
 use crate::quantize::{Rows as _, Step};
 use crate::split::{Activation, HeadKind, LinearHead, Split};
 use crate::verify::Agreement;
-use crate::{Error, Result, onnx};
+use crate::{Error, Result, lower, onnx};
 
 /// Canaries that a bundle carries for each class, at most.
 pub const CANARIES_PER_CLASS: usize = 10;
@@ -46,6 +47,21 @@ pub(super) struct Files {
     pub model: Vec<u8>,
     pub bundle: Vec<u8>,
     pub canaries: usize,
+    pub native: Native,
+}
+
+/// Whether the native engine runs the backbone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Native {
+    /// It does.
+    Plan {
+        /// Size of the plan, weights included.
+        bytes: usize,
+        /// Working memory that it needs.
+        arena_bytes: usize,
+    },
+    /// It does not, and why: node, operator, cause.
+    Refused(String),
 }
 
 impl Parts<'_> {
@@ -58,18 +74,25 @@ impl Parts<'_> {
         let backbone_graph = restricted(self.written, vec![embedding]);
         let backbone = onnx::encode(&backbone_graph, &options)?;
         let head = self.split.head_graph.as_ref().map(|g| onnx::encode(g, &options)).transpose()?;
-        let (bundle, canaries) = self.bundle(&backbone_graph, &backbone, rows)?;
-        Ok(Files { backbone, head, model, bundle, canaries })
+        let (bundle, canaries, native) = self.bundle(&backbone_graph, &backbone, rows)?;
+        Ok(Files { backbone, head, model, bundle, canaries, native })
     }
 
-    fn bundle(&self, graph: &Graph, backbone: &[u8], rows: &mut Calibration) -> Result<(Vec<u8>, usize)> {
+    fn bundle(&self, graph: &Graph, backbone: &[u8], rows: &mut Calibration) -> Result<(Vec<u8>, usize, Native)> {
         let digest = Sha256::digest(backbone);
         let mut fingerprint = [0u8; 16];
         fingerprint.copy_from_slice(&digest[..16]);
         let fingerprint = Fingerprint(fingerprint);
         let spec = EmbeddingSpec { dim: self.split.cut.width, kind: self.embedding_kind };
         let shape = super::rows::input_shape(graph)?;
-        let mut provider = TractBackbone::from_onnx(backbone, &shape[1..], spec)?;
+        let lowered = self.lowered(graph)?;
+        // What a device will see: the native engine's embeddings, where it runs the model.
+        let mut provider = match &lowered {
+            Ok(lowered) => {
+                Provider::Native(NativeBackbone::from_plan(lowered.read()?, crate::apply::tier()?, &shape[1..], spec)?)
+            }
+            Err(_) => Provider::Tract(TractBackbone::from_onnx(backbone, &shape[1..], spec)?),
+        };
 
         let mut embeddings: Vec<u8> = Vec::new();
         for i in 0..rows.len() {
@@ -108,9 +131,26 @@ impl Parts<'_> {
             head: head.as_deref(),
             canaries: (!canaries.0.is_empty()).then_some((&canaries.0[..], &canaries.1[..])),
             facts: Some(&facts),
+            plan: lowered.as_ref().ok().map(|lowered| lowered.plan.as_slice()),
             ..BundleParts::new(backbone, fingerprint)
         };
-        Ok((parts.to_bytes()?, canaries.0.len()))
+        let native = match &lowered {
+            Ok(lowered) => Native::Plan { bytes: lowered.plan.len(), arena_bytes: lowered.read()?.arena_bytes() },
+            Err(why) => Native::Refused(why.clone()),
+        };
+        Ok((parts.to_bytes()?, canaries.0.len(), native))
+    }
+
+    /// The backbone as a plan, or why the native engine does not run it.
+    fn lowered(&self, graph: &Graph) -> Result<Result<lower::Lowered, String>> {
+        if self.request.precision != Precision::Int8 {
+            return Ok(Err("the native engine runs int8 models".into()));
+        }
+        match lower::int8(graph) {
+            Ok(lowered) => Ok(Ok(lowered)),
+            Err(why @ Error::Unsupported { .. }) => Ok(Err(why.to_string())),
+            Err(other) => Err(other),
+        }
     }
 
     /// The model's own last layer as a head record, int8 rows.

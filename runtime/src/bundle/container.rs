@@ -22,6 +22,7 @@ pub(super) const MANDATORY: u16 = 1;
 pub(super) mod kind {
     pub(crate) const MODEL: u16 = 1;
     pub(crate) const BACKBONE_ONNX: u16 = 2;
+    pub(crate) const PLAN: u16 = 3;
     pub(crate) const INPUT: u16 = 4;
     pub(crate) const EMBEDDING: u16 = 5;
     pub(crate) const PREPROCESS: u16 = 6;
@@ -31,8 +32,8 @@ pub(super) mod kind {
     pub(crate) const CANARIES: u16 = 10;
     pub(crate) const FACTS: u16 = 11;
 
-    pub(crate) const KNOWN: [u16; 10] =
-        [MODEL, BACKBONE_ONNX, INPUT, EMBEDDING, PREPROCESS, STATISTICS, HEAD, LABELS, CANARIES, FACTS];
+    pub(crate) const KNOWN: [u16; 11] =
+        [MODEL, BACKBONE_ONNX, PLAN, INPUT, EMBEDDING, PREPROCESS, STATISTICS, HEAD, LABELS, CANARIES, FACTS];
 }
 
 /// Sections of a file whose header, table, checksums and padding were checked.
@@ -112,6 +113,7 @@ pub(super) fn name(kind: u16) -> &'static str {
     match kind {
         kind::MODEL => "model section",
         kind::BACKBONE_ONNX => "backbone section",
+        kind::PLAN => "plan section",
         kind::INPUT => "input section",
         kind::EMBEDDING => "embedding section",
         kind::PREPROCESS => "preprocessing section",

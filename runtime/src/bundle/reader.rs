@@ -30,6 +30,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Bundle<'_>> {
         made_by,
         precision,
         backbone: sections.need(kind::BACKBONE_ONNX)?,
+        plan: sections.get(kind::PLAN),
         input: read_input(sections.need(kind::INPUT)?)?,
         embedding,
         fingerprint,

@@ -8,6 +8,7 @@ use crate::backbone::Fingerprint;
 use crate::bytes::Writer;
 use crate::error::{Error, Result};
 use crate::head::{Labels, MAX_CLASSES, write_embedding};
+use crate::plan::Plan;
 use crate::quant::{EmbeddingKind, EmbeddingSpec};
 
 /// What a bundle holds, for writing one.
@@ -21,6 +22,8 @@ pub struct BundleParts<'a> {
     pub precision: Precision,
     /// The backbone, an ONNX file whose only output is the embedding.
     pub backbone: &'a [u8],
+    /// The backbone compiled for the native engine.
+    pub plan: Option<&'a [u8]>,
     /// The backbone's input.
     pub input: InputSpec<'a>,
     /// Shape and storage of the embedding.
@@ -51,6 +54,7 @@ impl<'a> BundleParts<'a> {
             made_by: "",
             precision: Precision::Fp32,
             backbone,
+            plan: None,
             input: InputSpec { name: "", shape: heapless::Vec::new() },
             embedding: EmbeddingSpec { dim: 1, kind: EmbeddingKind::F16 },
             fingerprint,
@@ -68,6 +72,9 @@ impl<'a> BundleParts<'a> {
     /// # Errors
     /// Whatever [`Bundle::parse`] would refuse.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        if let Some(plan) = self.plan {
+            Plan::parse(plan)?;
+        }
         let model = section(|w| {
             w.u8(match self.precision {
                 Precision::Int8 => 0,
@@ -105,6 +112,7 @@ impl<'a> BundleParts<'a> {
             (kind::LABELS, labels.as_deref()),
             (kind::CANARIES, canaries.as_deref()),
             (kind::FACTS, self.facts.map(str::as_bytes)),
+            (kind::PLAN, self.plan),
         ] {
             sections.extend(bytes.map(|bytes| (kind, 0, bytes)));
         }

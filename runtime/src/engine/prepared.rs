@@ -8,11 +8,20 @@ use crate::kernels::{Kernel, Memory, Tier};
 use crate::plan::{Op, Plan};
 
 /// Bytes that begin at a multiple of 64.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Aligned {
     bytes: Vec<u8>,
     start: usize,
     len: usize,
+}
+
+impl Clone for Aligned {
+    fn clone(&self) -> Self {
+        // The copy may lie elsewhere in relation to the alignment.
+        let mut copy = Self::new(self.len);
+        copy.get_mut().copy_from_slice(self.get());
+        copy
+    }
 }
 
 impl Aligned {
@@ -40,8 +49,8 @@ struct Step<'p> {
 
 /// A plan ready to run: everything is allocated here, nothing later.
 ///
-/// One for each thread.
-#[derive(Debug)]
+/// Cloning gives another one for another thread, without repacking.
+#[derive(Debug, Clone)]
 pub struct Prepared<'p> {
     engine: Engine<'p>,
     steps: Vec<Step<'p>>,

@@ -12,7 +12,7 @@ use super::Tier;
 
 pub use conv::{CONV, DENSE, DEPTHWISE};
 pub use elementwise::{ADD, MUL, SOFTMAX, TABLE};
-pub use float::{DENSE_FLOAT, DEQUANTIZE, SOFTMAX_FLOAT, quantize};
+pub use float::{DENSE_FLOAT, DEQUANTIZE, MEAN_FLOAT, SOFTMAX_FLOAT, quantize};
 pub use pool::{AVERAGE_POOL, MAX_POOL};
 pub use shape::{CONCAT, PAD, RESHAPE, RESIZE, TRANSPOSE};
 
@@ -37,6 +37,7 @@ pub static TIER: Tier = Tier {
         &SOFTMAX_FLOAT,
         &RESHAPE,
         &DEQUANTIZE,
+        &MEAN_FLOAT,
     ],
     quantize,
 };

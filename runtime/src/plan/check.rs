@@ -93,6 +93,11 @@ fn shapes(op: &Op<'_>) -> Result<()> {
             same_shape(op)?;
             require(op.weights.len() == 1024 && op.a > 0, "a softmax without its table")
         }
+        Code::MeanFloat => {
+            let outputs = op.output.channels();
+            let fits = op.input().channels() == outputs && op.output.elements() == outputs;
+            require(fits && op.multipliers.len() == 4, "a mean that is not one value a channel")
+        }
         Code::Unary16 | Code::Softmax16 | Code::SoftmaxFloat => same_shape(op),
         Code::Dequantize | Code::Float16 | Code::Reshape | Code::Reshape16 => {
             require(op.input().elements() == op.output.elements(), "an operator that changes the number of elements")
@@ -107,7 +112,7 @@ fn shapes(op: &Op<'_>) -> Result<()> {
 /// Element types taken and given.
 fn types(code: Code) -> (DType, DType) {
     match code {
-        Code::DenseFloat | Code::Dequantize => (DType::Int8, DType::F32),
+        Code::DenseFloat | Code::Dequantize | Code::MeanFloat => (DType::Int8, DType::F32),
         Code::SoftmaxFloat => (DType::F32, DType::F32),
         Code::Float16 => (DType::F16, DType::F32),
         code if code as u16 > 64 => (DType::F16, DType::F16),

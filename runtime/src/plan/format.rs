@@ -128,6 +128,8 @@ codes! {
     Reshape = 16,
     /// int8 to f32, into the caller's output.
     Dequantize = 17,
+    /// Mean of every channel over the whole map, into the caller's output.
+    MeanFloat = 18,
     /// As [`Code::Conv`], f16.
     Conv16 = 65,
     /// As [`Code::Depthwise`], f16.

@@ -57,7 +57,7 @@ pub fn bench(rows: &[Line]) -> Table {
             line.agreement.map_or_else(|| "–".into(), share),
         ]);
     }
-    table.note = "tract computes int8 models in float: this provider is for desktops.".into();
+    table.note = "native is the integer engine that runs on devices too; tract computes int8 models in float.".into();
     table
 }
 

@@ -8,6 +8,8 @@ use crate::plan::{Code, Op, Tensor};
 pub static DENSE_FLOAT: Kernel = Kernel::in_place(Code::DenseFloat, dense_float);
 /// int8 to f32.
 pub static DEQUANTIZE: Kernel = Kernel::in_place(Code::Dequantize, dequantize);
+/// Mean of every channel, as f32.
+pub static MEAN_FLOAT: Kernel = Kernel::in_place(Code::MeanFloat, mean_float);
 /// Softmax over f32 scores.
 pub static SOFTMAX_FLOAT: Kernel = Kernel::in_place(Code::SoftmaxFloat, softmax_float);
 
@@ -39,6 +41,16 @@ fn dequantize(op: &Op<'_>, memory: &mut Memory<'_>) {
     let input = memory.arena.get(op.input().range()).unwrap_or_default();
     for (out, q) in memory.output.iter_mut().zip(input) {
         *out = op.input().quant.dequantize(q.cast_signed());
+    }
+}
+
+fn mean_float(op: &Op<'_>, memory: &mut Memory<'_>) {
+    let input = memory.arena.get(op.input().range()).unwrap_or_default();
+    let (channels, zero) = (op.input().channels(), i32::from(op.input().quant.zero_point));
+    let multiplier = f32::from_bits(Op::word(op.multipliers, 0).cast_unsigned());
+    for (channel, out) in memory.output.iter_mut().enumerate().take(channels) {
+        let sum = input.iter().skip(channel).step_by(channels).map(|q| i32::from(q.cast_signed()) - zero);
+        *out = sum.fold(0i32, i32::wrapping_add) as f32 * multiplier;
     }
 }
 

@@ -1,0 +1,304 @@
+//! From the first node to the last: which operator each becomes, once the QuantizeLinear behind it says on which scale.
+
+use std::collections::HashMap;
+
+use hone_runtime::QuantParams;
+use hone_runtime::plan::{Code, OpParts};
+
+use super::draft::{Draft, Stored, channels_last, row_major, three};
+use super::{constant, curve, dims, layers, moves, unsupported};
+use crate::graph::{Graph, Node, Op, ValueId};
+use crate::{Error, Result};
+
+/// Where a float value of the graph comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A tensor of the plan, dequantized.
+    Stored(Stored),
+    /// A node whose operator waits for the scale of its output.
+    Computed(Computed),
+}
+
+/// A node, and the activation that was merged into it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Computed {
+    /// Index in [`Graph::nodes`].
+    pub node: usize,
+    /// Bounds of an activation behind it.
+    pub low: f32,
+    pub high: f32,
+}
+
+impl Computed {
+    fn new(node: usize) -> Self {
+        Self { node, low: f32::NEG_INFINITY, high: f32::INFINITY }
+    }
+
+    /// Whether no activation was merged into it.
+    pub fn is_plain(&self) -> bool {
+        self.low == f32::NEG_INFINITY && self.high == f32::INFINITY
+    }
+
+    /// The bounds on an int8 scale.
+    pub fn bounds(&self, quant: QuantParams) -> (i8, i8) {
+        let low = if self.low == f32::NEG_INFINITY { i8::MIN } else { quant.quantize(self.low) };
+        let high = if self.high == f32::INFINITY { i8::MAX } else { quant.quantize(self.high) };
+        (low, high.max(low))
+    }
+}
+
+/// The walk's state.
+pub(super) struct Walk<'g> {
+    pub graph: &'g Graph,
+    pub draft: Draft,
+    /// Float values.
+    pub sources: HashMap<ValueId, Source>,
+    /// Integer values: outputs of QuantizeLinear.
+    codes: HashMap<ValueId, Stored>,
+    /// Which node makes a value.
+    makers: Vec<Option<usize>>,
+    readers: Vec<Vec<usize>>,
+}
+
+/// The whole graph.
+pub(super) fn run(graph: &Graph) -> Result<Draft> {
+    let invalid = |why: &str| Error::InvalidModel { model: graph.name.clone(), why: why.into() };
+    let ([input], [output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+        return Err(invalid("the native engine takes models of one input and one output"));
+    };
+    let mut walk = Walk {
+        graph,
+        draft: Draft::default(),
+        sources: HashMap::new(),
+        codes: HashMap::new(),
+        makers: graph.producers(),
+        readers: graph.consumers(),
+    };
+    for index in 0..graph.nodes.len() {
+        walk.node(index, *input)?;
+    }
+    if !walk.codes.values().any(|stored| stored.tensor == walk.draft.input) {
+        return Err(invalid("its input is not quantized"));
+    }
+    walk.finish(*output)?;
+    Ok(walk.draft)
+}
+
+impl Walk<'_> {
+    /// The node that makes a value.
+    pub fn maker(&self, id: ValueId) -> Option<&Node> {
+        self.makers[id.0].map(|index| &self.graph.nodes[index])
+    }
+
+    /// A constant of one element, plain or dequantized.
+    pub fn scalar(&self, id: ValueId) -> Result<Option<f32>> {
+        let values = constant::floats(self.graph, id, self.maker(id))?;
+        Ok(values.filter(|v| v.len() == 1).map(|v| v[0]))
+    }
+
+    /// The tensor behind a node's input.
+    pub fn stored(&self, node: &Node, slot: usize) -> Result<Stored> {
+        let id = node.inputs.get(slot).copied().flatten();
+        match id.and_then(|id| self.sources.get(&id)) {
+            Some(Source::Stored(stored)) => Ok(stored.clone()),
+            Some(Source::Computed(computed)) => {
+                let maker = &self.graph.nodes[computed.node];
+                Err(unsupported(
+                    node,
+                    format!("its input from '{}' ({}) is not quantized", maker.name, maker.op.name()),
+                ))
+            }
+            None => {
+                Err(unsupported(node, "its input is neither a quantized tensor nor a constant that is supported here"))
+            }
+        }
+    }
+
+    fn node(&mut self, index: usize, input: ValueId) -> Result<()> {
+        let node = &self.graph.nodes[index];
+        let (Some(Some(first)), [output]) = (node.inputs.first().copied(), &node.outputs[..]) else {
+            return Err(unsupported(node, "the native engine takes nodes of one output"));
+        };
+        let output = *output;
+        match &node.op {
+            Op::QuantizeLinear { .. } => {
+                let quant = constant::params(self.graph, node)?;
+                let stored =
+                    if first == input { self.quantize_input(node, quant)? } else { self.quantize(node, first, quant)? };
+                self.codes.insert(output, stored);
+            }
+            Op::DequantizeLinear { .. } => {
+                if self.graph.constant(Some(first)).is_none() {
+                    let stored = self.codes.get(&first).cloned();
+                    let stored = stored.ok_or_else(|| unsupported(node, "its input comes from no QuantizeLinear"))?;
+                    let tensor = self.draft.tensors[stored.tensor].quant;
+                    if tensor != constant::params(self.graph, node)? {
+                        return Err(unsupported(node, "another scale than that of the QuantizeLinear before it"));
+                    }
+                    self.sources.insert(output, Source::Stored(stored));
+                }
+            }
+            Op::Relu | Op::Clip { .. } | Op::Max | Op::Min if self.merge(index, first, output)? => {}
+            op if moves::keeps_values(op) && matches!(self.sources.get(&first), Some(Source::Stored(_))) => {
+                let stored = moves::lower(self, index)?;
+                self.sources.insert(output, Source::Stored(stored));
+            }
+            _ => {
+                self.sources.insert(output, Source::Computed(Computed::new(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges an activation that only bounds into the layer before it.
+    fn merge(&mut self, index: usize, first: ValueId, output: ValueId) -> Result<bool> {
+        let node = &self.graph.nodes[index];
+        let Some(Source::Computed(before)) = self.sources.get(&first) else { return Ok(false) };
+        let before = *before;
+        let layer = matches!(
+            self.graph.nodes[before.node].op,
+            Op::Conv { .. }
+                | Op::Gemm { .. }
+                | Op::MatMul
+                | Op::Add
+                | Op::Sub
+                | Op::Mul
+                | Op::AveragePool { .. }
+                | Op::GlobalAveragePool
+        );
+        if !layer || self.readers[first.0].len() != 1 || self.graph.outputs.contains(&first) {
+            return Ok(false);
+        }
+        let bound = match node.inputs.get(1).copied().flatten() {
+            Some(id) => self.scalar(id)?,
+            None => None,
+        };
+        let (low, high) = match (&node.op, bound) {
+            (Op::Relu, _) => (0.0, f32::INFINITY),
+            (Op::Clip { min, max }, _) => (*min, *max),
+            (Op::Max, Some(bound)) => (bound, f32::INFINITY),
+            (Op::Min, Some(bound)) => (f32::NEG_INFINITY, bound),
+            _ => return Ok(false),
+        };
+        let merged = Computed { node: before.node, low: before.low.max(low), high: before.high.min(high) };
+        self.sources.insert(output, Source::Computed(merged));
+        Ok(true)
+    }
+
+    fn quantize_input(&mut self, node: &Node, quant: QuantParams) -> Result<Stored> {
+        let dims = dims(self.graph, node.inputs[0].unwrap_or(self.graph.inputs[0]))?;
+        if !self.draft.tensors.is_empty() {
+            return Err(unsupported(node, "the input is quantized twice, or not first"));
+        }
+        // Whoever slides a window over it wants the channels last.
+        let slides = |op: &Op| {
+            matches!(
+                op,
+                Op::Conv { .. }
+                    | Op::MaxPool { .. }
+                    | Op::AveragePool { .. }
+                    | Op::GlobalAveragePool
+                    | Op::GlobalMaxPool
+                    | Op::Resize(_)
+            )
+        };
+        let readers = |id: ValueId| self.readers[id.0].iter().map(|&i| &self.graph.nodes[i]);
+        let slid_over = readers(node.outputs[0]).flat_map(|dq| readers(dq.outputs[0])).any(|reader| slides(&reader.op));
+        let order = if slid_over { channels_last(dims.len()) } else { row_major(dims.len()) };
+        let mut stored = Stored { tensor: 0, dims, order };
+        let shape = stored.shape().ok_or_else(|| unsupported(node, "an input of more than three axes"))?;
+        self.draft.channels_first = !stored.is_row_major();
+        stored.tensor = self.draft.int8(shape, quant);
+        self.draft.input = stored.tensor;
+        Ok(stored)
+    }
+
+    /// Emits the operator behind a float value on the scale `quant`.
+    fn quantize(&mut self, q: &Node, id: ValueId, quant: QuantParams) -> Result<Stored> {
+        let name = self.graph.value(q.outputs[0]).name.clone();
+        if let Some(curve) = curve::of(self, id)? {
+            let from = self.draft.tensors[curve.of.tensor];
+            let identity = matches!(self.sources.get(&id), Some(Source::Stored(_)));
+            if identity && from.quant == quant {
+                return Ok(curve.of);
+            }
+            let node = self.maker(id).map_or_else(|| q.name.clone(), |n| n.name.clone());
+            let output = self.draft.int8(from.shape, quant);
+            let mut op = OpParts::new(Code::Table, &node, &[curve.of.tensor], output);
+            op.weights = curve.table(quant);
+            self.draft.push(op, &name, &curve.of.order);
+            return Ok(Stored { tensor: output, ..curve.of });
+        }
+        let Some(Source::Computed(computed)) = self.sources.get(&id) else {
+            return Err(unsupported(q, "its input is made by nothing that is supported"));
+        };
+        layers::lower(self, *computed, quant, &name)
+    }
+
+    /// The graph's output becomes the plan's.
+    fn finish(&mut self, output: ValueId) -> Result<()> {
+        let name = self.graph.value(output).name.clone();
+        match self.sources.get(&output).cloned() {
+            Some(Source::Stored(stored)) => {
+                let stored = self.reordered(stored.clone(), &row_major(stored.dims.len()), &name)?;
+                self.draft.output = stored.tensor;
+            }
+            Some(Source::Computed(computed)) => self.draft.output = layers::float_output(self, computed, &name)?,
+            None => match self.codes.get(&output).cloned() {
+                Some(stored) => self.draft.output = stored.tensor,
+                None => {
+                    let why = format!("nothing that is supported makes its output '{name}'");
+                    return Err(Error::InvalidModel { model: self.graph.name.clone(), why });
+                }
+            },
+        }
+        if self.draft.output == self.draft.input {
+            return Err(Error::InvalidModel { model: self.graph.name.clone(), why: "its output is its input".into() });
+        }
+        // What was lowered but leads to no output (a second QuantizeLinear, say) would end the plan otherwise.
+        let last = self.draft.ops.iter().position(|op| op.output == self.draft.output);
+        self.draft.ops.truncate(last.map_or(0, |last| last + 1));
+        self.draft.layers.truncate(self.draft.ops.len());
+        Ok(())
+    }
+
+    /// The same tensor with its elements in `order`; a Transpose where they lie otherwise.
+    pub fn reordered(&mut self, stored: Stored, order: &[usize], name: &str) -> Result<Stored> {
+        if stored.lies_as(order) {
+            return Ok(Stored { order: order.to_vec(), ..stored });
+        }
+        let too_many = || Error::Unsupported {
+            node: name.to_owned(),
+            op: "Transpose".into(),
+            why: "more than three axes would have to be permuted".into(),
+        };
+        // Only axes of more than one element are moved.
+        let significant = |order: &[usize]| {
+            let axes: Vec<usize> = order.iter().copied().filter(|&axis| stored.dims[axis] != 1).collect();
+            let sizes: Vec<usize> = axes.iter().map(|&axis| stored.dims[axis]).collect();
+            (axes, sizes)
+        };
+        let ((from, from_sizes), (to, to_sizes)) = (significant(&stored.order), significant(order));
+        let (Some(shape), Some(out)) = (three(&from_sizes), three(&to_sizes)) else { return Err(too_many()) };
+        let missing = 3 - from.len();
+        let axis = |i: usize| {
+            let Some(i) = i.checked_sub(missing) else { return i };
+            missing + from.iter().position(|&axis| axis == to[i]).unwrap_or(0)
+        };
+        let input = self.shaped(stored.tensor, shape, name);
+        let output = self.draft.int8(out, self.draft.tensors[input].quant);
+        let mut op = OpParts::new(Code::Transpose, name, &[input], output);
+        op.window.kernel = [axis(0), axis(1)];
+        op.window.stride = [axis(2), 0];
+        self.draft.push_helper(op);
+        Ok(Stored { tensor: output, order: order.to_vec(), dims: stored.dims })
+    }
+
+    /// The same bytes under another shape of as many elements.
+    pub fn shaped(&mut self, tensor: usize, shape: [usize; 3], name: &str) -> usize {
+        if self.draft.tensors[tensor].shape == shape {
+            return tensor;
+        }
+        self.draft.helper(Code::Reshape, name, tensor, shape)
+    }
+}

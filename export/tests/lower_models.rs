@@ -1,0 +1,199 @@
+//! Real models as plans: every layer within one step of ONNX's definition when it is fed the same inputs, and the whole as close as the
+//! layers let it be. Needs the shared models.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use hone_export::graph::{self, Graph, Tensor, ValueId, eval::Evaluator, infer};
+use hone_export::quantize::{self, Options, Rounding};
+use hone_export::{lower, onnx, split};
+use hone_runtime::engine::Prepared;
+use hone_runtime::kernels::generic;
+use ndarray::{ArrayD, IxDyn};
+
+/// The folder with models; absent, the test says so and passes, except on CI.
+fn shared() -> Option<PathBuf> {
+    let folder = std::env::var_os("HONE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder.join("models"));
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is absent", folder.display());
+    println!("skipped: {} is absent", folder.display());
+    None
+}
+
+/// Rows of a float32 `.npy` file of version 1, each with a batch of one in front.
+fn rows(path: &Path) -> Vec<Tensor> {
+    let bytes = std::fs::read(path).expect("sample inputs");
+    let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let text = std::str::from_utf8(&bytes[10..10 + header]).expect("a header");
+    let shape = text.split("'shape': (").nth(1).and_then(|t| t.split(')').next()).expect("a shape");
+    let shape: Vec<usize> = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let data: Vec<f32> =
+        bytes[10 + header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let mut one = shape.clone();
+    one[0] = 1;
+    let count: usize = one.iter().product();
+    data.chunks_exact(count)
+        .map(|row| Tensor::F32(ArrayD::from_shape_vec(IxDyn(&one), row.to_vec()).unwrap()))
+        .collect()
+}
+
+fn quantized(model: &Path, rows: &[Tensor], cut: Option<&str>) -> Graph {
+    let mut graph = onnx::read(model).expect("a model");
+    graph::simplify(&mut graph).expect("simplification");
+    infer::make_batch_dynamic(&mut graph).expect("a batch");
+    let embedding = match cut {
+        Some(name) => graph.find(name).expect("the cut"),
+        None => split::choose(&graph, None).map_or(graph.outputs[0], |split| split.cut.value),
+    };
+    if !graph.outputs.contains(&embedding) {
+        graph.outputs.push(embedding);
+    }
+    let options = Options { rounding: Rounding::Nearest, equalize: false, ..Options::default() };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut rows = rows;
+    let quantized = quantize::int8(&graph, embedding, &mut rows, &options, scratch.path(), &mut |_, _| {});
+    quantized.expect("quantization").graph
+}
+
+fn only(graph: &Graph, output: ValueId) -> Graph {
+    let mut graph = graph.clone();
+    graph.outputs = vec![output];
+    graph
+}
+
+/// The steps of a value in the plan's memory order.
+fn steps(tensor: &Tensor, order: &[usize], quant: hone_runtime::QuantParams) -> Vec<u8> {
+    let codes: ArrayD<u8> = match tensor {
+        Tensor::U8(a) => a.mapv(|q| q.wrapping_sub(128)),
+        Tensor::I8(a) => a.mapv(i8::cast_unsigned),
+        Tensor::F32(a) => a.mapv(|v| quant.quantize(v).cast_unsigned()),
+        other => panic!("{:?}", other.dtype()),
+    };
+    let axes: Vec<usize> = std::iter::once(0).chain(order.iter().map(|axis| axis + 1)).collect();
+    codes.permuted_axes(axes).iter().copied().collect()
+}
+
+fn largest_difference(a: &[u8], b: &[u8]) -> i32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (i32::from(a.cast_signed()) - i32::from(b.cast_signed())).abs()).max().unwrap_or(0)
+}
+
+/// Lowers, then compares layer by layer and as a whole. Gives the arena's bytes and a line for people.
+fn check(graph: &Graph, row: &Tensor) -> (usize, String) {
+    let lowered = lower::int8(graph).expect("the model lowers");
+    let plan = lowered.read().expect("a plan");
+    let mut at_one = graph.clone();
+    infer::with_batch(&mut at_one, 1).expect("a batch of one");
+    let mut values: HashMap<String, Tensor> = HashMap::new();
+    let evaluator = Evaluator::new(&at_one).expect("an evaluator");
+    let outputs = evaluator
+        .run_with(std::slice::from_ref(row), &mut |index, made| {
+            for (id, tensor) in at_one.nodes[index].outputs.iter().zip(made) {
+                values.insert(at_one.value(*id).name.clone(), tensor.clone());
+            }
+            Ok(())
+        })
+        .expect("it runs");
+    let input = row.as_f32().unwrap().as_slice().unwrap();
+
+    let mut engine = Prepared::new(plan, &generic::TIER).expect("an engine");
+    let mut reference: Vec<Vec<u8>> = Vec::new();
+    let mut worst = (0, String::new());
+    for (index, (op, layer)) in plan.ops().zip(&lowered.layers).enumerate() {
+        for (tensor, maker) in op.inputs().zip(&layer.inputs) {
+            match maker {
+                Some(maker) if !reference[*maker].is_empty() => {
+                    engine.arena()[tensor.range()].copy_from_slice(&reference[*maker]);
+                }
+                Some(_) => {}
+                None => engine.set_input(input).expect("an input"),
+            }
+        }
+        engine.run_op(index);
+        let got = engine.arena()[op.output.range()].to_vec();
+        if let Some(value) = &layer.value {
+            let wanted = steps(&values[value], &layer.order, op.output.quant);
+            let difference = largest_difference(&got, &wanted);
+            assert!(difference <= 1, "{value} ({}): {difference} steps apart", op.code.name());
+            if difference > worst.0 {
+                worst = (difference, value.clone());
+            }
+            reference.push(wanted);
+        } else {
+            reference.push(got);
+        }
+    }
+
+    engine.set_input(input).expect("an input");
+    engine.run();
+    let last = outputs[0].as_f32().expect("float output");
+    let whole = if engine.output().is_empty() {
+        let peak = last.iter().fold(1e-6f32, |peak, v| peak.max(v.abs()));
+        let far = engine.float_output().iter().zip(last).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(far <= 0.1 * peak, "scores {far} apart of {peak}");
+        format!("scores within {far:.4} of {peak:.3}")
+    } else {
+        let quant = plan.output().quant;
+        let far =
+            largest_difference(engine.output(), &steps(&outputs[0], &(0..last.ndim() - 1).collect::<Vec<_>>(), quant));
+        assert!(far <= 12, "the embedding is {far} steps apart");
+        format!("embedding within {far} steps")
+    };
+    let macs: u64 = plan.ops().map(|op| op.macs()).sum();
+    let line = format!(
+        "{} operators, {macs} MAC, plan {} B, arena {} B, layers within {}, {whole}",
+        plan.len(),
+        lowered.plan.len(),
+        plan.arena_bytes(),
+        worst.0
+    );
+    (plan.arena_bytes(), line)
+}
+
+/// Model, sample inputs, cut where it is not automatic, and the arena that CMSIS-NN needs for it.
+const MODELS: [(&str, &str, Option<&str>, Option<usize>); 13] = [
+    ("mlperf_tiny/dscnn_kws12", "dscnn_kws12", None, Some(16_000)),
+    ("mlperf_tiny/dscnn_kws12_bn", "dscnn_kws12", None, Some(16_000)),
+    ("mlperf_tiny/resnet8_cifar10", "resnet8_cifar10", None, Some(49_728)),
+    ("mlperf_tiny/resnet8_cifar10_bn", "resnet8_cifar10", None, Some(49_728)),
+    ("mlperf_tiny/mobilenetv1_025_vww", "mobilenetv1_025_vww", None, Some(55_296)),
+    ("mlperf_tiny/mobilenetv1_025_vww_bn", "mobilenetv1_025_vww", None, Some(55_296)),
+    ("mlperf_tiny/autoencoder_toycar", "autoencoder_toycar", None, Some(768)),
+    ("mlperf_tiny/autoencoder_toycar_bn", "autoencoder_toycar", None, Some(768)),
+    ("imagenet/mobilenet_v1_025_128", "mobilenet_v1_025_128", None, None),
+    ("imagenet/squeezenet1_1", "squeezenet1_1", None, None),
+    ("openwakeword/embedding_model", "oww_embedding", Some("conv2d_19"), None),
+    ("imu/wand_conv1d", "wand_conv1d", None, None),
+    ("mnist/mnist_cntk", "mnist_cntk", None, None),
+];
+
+fn model(shared: &Path, name: &str, samples: &str, cut: Option<&str>, arena: Option<usize>) {
+    let rows = rows(&shared.join("sample_io").join(format!("{samples}.in.npy")));
+    let graph = quantized(&shared.join(format!("{name}.onnx")), &rows, cut);
+    let (whole, backbone) = (graph.outputs[0], *graph.outputs.last().expect("an output"));
+    let (bytes, line) = check(&only(&graph, whole), &rows[0]);
+    println!("{name}: {line}");
+    if let Some(bound) = arena {
+        assert!(bytes <= bound, "{name}: an arena of {bytes} bytes, CMSIS-NN needs {bound}");
+    }
+    if backbone != whole {
+        println!("{name}, backbone: {}", check(&only(&graph, backbone), &rows[0]).1);
+    }
+}
+
+#[test]
+fn every_layer_is_within_a_step_of_onnx() {
+    let Some(shared) = shared() else { return };
+    for (name, samples, cut, arena) in MODELS {
+        model(&shared, name, samples, cut, arena);
+    }
+}
+
+#[test]
+fn mobilenet_v2_lowers_whole() {
+    let Some(shared) = shared() else { return };
+    model(&shared, "imagenet/mobilenet_v2_100_224", "mobilenet_v2_100_224", None, None);
+}
