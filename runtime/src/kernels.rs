@@ -8,6 +8,9 @@ use core::ops::Range;
 use crate::plan::{Code, Op, Tensor};
 
 pub mod generic;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod suite;
 
 /// The memory of one step.
 #[derive(Debug)]
