@@ -51,10 +51,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "no-kernel" => {
             "this build cannot run the plan: name another kernel with HONE_KERNEL, or export the bundle again with this version"
         }
-<<<<<<< HEAD
         "unknown-provider" => "name one that this build has, or leave --provider out",
-=======
->>>>>>> 8f59b43 (Test every kernel of a tier against generic, bit for bit, between pages that fault)
         "provider" => "the backbone cannot be run: export the bundle again, and check the model with `hone inspect`",
         _ => return None,
     })
