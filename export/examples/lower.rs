@@ -2,21 +2,10 @@
 //!
 //! `hone export` writes `model.int8.onnx` (the whole model) and `backbone.int8.onnx`; files of ONNX Runtime's quantizer (QDQ) work too.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use hone_export::{Error, Result, lower, onnx};
-
-/// Compiles a quantized ONNX file for the native engine.
-#[derive(Debug, Parser)]
-struct Args {
-    /// Quantized ONNX file (QDQ)
-    model: PathBuf,
-    /// Plan to write
-    plan: PathBuf,
-}
 
 fn run(model: &Path, out: &Path) -> Result<()> {
     let graph = onnx::read(model)?;
@@ -38,8 +27,12 @@ fn run(model: &Path, out: &Path) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args.model, &args.plan) {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let [model, out] = &args[..] else {
+        eprintln!("usage: lower MODEL.int8.onnx MODEL.plan");
+        return ExitCode::from(2);
+    };
+    match run(Path::new(model), Path::new(out)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
