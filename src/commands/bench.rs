@@ -39,12 +39,13 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     };
     let original = args.original.as_deref().map(|path| Original::open(path, &applied)).transpose()?;
     // Random inputs have no class to agree on.
-    let agreement = match (&original, &args.data) {
-        (Some(original), Some(_)) => latency::agreement(&applied, original, &inputs)?,
-        _ => None,
+    let agreement = |provider: &str| match (&original, &args.data) {
+        (Some(original), Some(_)) => latency::agreement(&applied, provider, original, &inputs),
+        _ => Ok(None),
     };
     let mut rows = Vec::new();
     for provider in &providers {
+        let agreement = agreement(provider)?;
         rows.push(Line { agreement, ..latency::bundle(&applied, provider, &inputs, args.runs)? });
     }
     if let Some(original) = &original {

@@ -44,8 +44,7 @@ pub struct Line {
 /// What the provider says; [`Error::Setting`] for no runs at all.
 pub fn bundle(applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
     let start = Instant::now();
-    let backbone = Provider::load(&applied.bundle, provider, super::tier()?);
-    let mut backbone = backbone.map_err(Error::place(applied.path.display()))?;
+    let mut backbone = load(applied, provider)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut row = vec![0; applied.bundle.embedding.row_bytes()];
     let head = applied.bundle.head;
@@ -92,14 +91,19 @@ pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result
     })
 }
 
-/// Share of rows whose best class is the same for the bundle's own head and for the original; none where the bundle has no
-/// head, or one of other classes.
+/// Share of rows whose best class is the same for the bundle's own head on a provider and for the original; none where the bundle has
+/// no head, or one of other classes.
 ///
 /// # Errors
 /// What the provider says.
-pub fn agreement(applied: &Applied<'_>, original: &Original, inputs: &[Vec<f32>]) -> Result<Option<f64>> {
+pub fn agreement(
+    applied: &Applied<'_>,
+    provider: &str,
+    original: &Original,
+    inputs: &[Vec<f32>],
+) -> Result<Option<f64>> {
     let Some(head) = applied.bundle.head else { return Ok(None) };
-    let mut backbone = applied.backbone.clone();
+    let mut backbone = load(applied, provider)?;
     let mut row = vec![0; applied.bundle.embedding.row_bytes()];
     let mut same = 0;
     for input in inputs {
@@ -111,6 +115,10 @@ pub fn agreement(applied: &Applied<'_>, original: &Original, inputs: &[Vec<f32>]
         same += usize::from(largest(&scores) == Some(head.predict(&row)?.class));
     }
     Ok((!inputs.is_empty()).then(|| same as f64 / inputs.len() as f64))
+}
+
+fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider<'b>> {
+    Provider::load(&applied.bundle, provider, super::tier()?).map_err(Error::place(applied.path.display()))
 }
 
 /// Seeded inputs of a bundle, uniform within −1..1, for timing where there is no data.

@@ -8,7 +8,7 @@ use hone_runtime::plan::{Code, PlanParts};
 
 use super::draft::Draft;
 use super::{Layer, Lowered};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Puts the tensors into an arena and writes the plan.
 pub(super) fn place(draft: Draft) -> Result<Lowered> {
@@ -41,7 +41,13 @@ pub(super) fn place(draft: Draft) -> Result<Lowered> {
         }
     }
     let parts = PlanParts { arena_bytes: best.arena_bytes, tensors, input, output, channels_first, ops, names: true };
-    Ok(Lowered { plan: parts.to_bytes()?, layers })
+    // What the reader would refuse is a limit of the format, not a fault of the model.
+    let plan = parts.to_bytes().map_err(|why| Error::Unsupported {
+        node: "the whole".into(),
+        op: "plan".into(),
+        why: format!("the native engine's format does not hold it: {why}"),
+    })?;
+    Ok(Lowered { plan, layers })
 }
 
 /// Tensors that no operator touches are dropped.
