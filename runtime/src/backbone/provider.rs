@@ -1,5 +1,6 @@
 //! Which provider runs a bundle's backbone: the one that was asked for, or the first that can.
 
+use std::boxed::Box;
 use std::string::{String, ToString};
 
 use super::Backbone;
@@ -23,7 +24,7 @@ pub const PROVIDERS: &[&str] = &[
 #[non_exhaustive]
 pub enum Provider<'b> {
     /// Our own engine.
-    Native(NativeBackbone<'b>),
+    Native(Box<NativeBackbone<'b>>),
     /// tract.
     #[cfg(feature = "tract")]
     Tract(TractBackbone),
@@ -36,7 +37,7 @@ impl<'b> Provider<'b> {
     /// [`Error::UnknownProvider`] for a name that this build does not have, and what the provider says.
     pub fn load(bundle: &Bundle<'b>, name: &str, tier: &'static Tier) -> Result<Self> {
         match name {
-            "native" => NativeBackbone::load(bundle, tier).map(Self::Native),
+            "native" => NativeBackbone::load(bundle, tier).map(|native| Self::Native(Box::new(native))),
             #[cfg(feature = "tract")]
             "tract" => TractBackbone::load(bundle).map(Self::Tract),
             _ => Err(Error::UnknownProvider { name: name.to_string() }),
