@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hone_runtime::backbone::provider::Provider;
-use hone_runtime::kernels::{Tier, generic};
+use hone_runtime::kernels::{self, Tier};
 use hone_runtime::store::Store;
 use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
@@ -155,7 +155,7 @@ impl Embedded {
 /// # Errors
 /// For a name that is unknown or that this processor lacks.
 pub fn tier() -> Result<&'static Tier> {
-    Ok(&generic::TIER)
+    Ok(kernels::best()?)
 }
 
 impl<'b> Applied<'b> {

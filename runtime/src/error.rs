@@ -175,6 +175,17 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// There is no tier of kernels of that name, or this processor cannot run it.
+    #[cfg(feature = "std")]
+    #[error("kernels '{name}': {why} them; there are: {available}")]
+    UnknownKernel {
+        /// The name asked for.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// Names of the tiers that this processor can run.
+        available: String,
+    },
     /// A provider could not load or run the backbone.
     #[cfg(feature = "alloc")]
     #[error("provider {provider}: {why}")]
@@ -254,6 +265,8 @@ impl Error {
             Self::NoKernel { .. } => "no-kernel",
             #[cfg(feature = "std")]
             Self::UnknownProvider { .. } => "unknown-provider",
+            #[cfg(feature = "std")]
+            Self::UnknownKernel { .. } => "unknown-kernel",
             #[cfg(feature = "alloc")]
             Self::Provider { .. } => "provider",
             #[cfg(feature = "std")]

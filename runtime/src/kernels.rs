@@ -8,9 +8,16 @@ use core::ops::Range;
 use crate::plan::{Code, Op, Tensor};
 
 pub mod generic;
+#[cfg(feature = "std")]
+pub mod select;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod suite;
+#[cfg(all(target_arch = "x86_64", feature = "std"))]
+pub mod x86_64;
+
+#[cfg(feature = "std")]
+pub use select::{available, best, named};
 
 /// The memory of one step.
 #[derive(Debug)]

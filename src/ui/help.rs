@@ -51,6 +51,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "no-kernel" => {
             "this build cannot run the plan: name another kernel with HONE_KERNEL, or export the bundle again with this version"
         }
+        "unknown-kernel" => "set HONE_KERNEL to one of those, or leave it unset for the fastest",
         "unknown-provider" => "name one that this build has, or leave --provider out",
         "provider" => "the backbone cannot be run: export the bundle again, and check the model with `hone inspect`",
         _ => return None,
