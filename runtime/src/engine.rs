@@ -14,7 +14,7 @@ pub use prepared::Prepared;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Memory, Tier};
-use crate::plan::{DType, Plan};
+use crate::plan::{DType, Op, Plan};
 
 /// Alignment of one operator's repacked data.
 const PACK_ALIGN: usize = 64;
@@ -24,6 +24,8 @@ const PACK_ALIGN: usize = 64;
 pub struct Engine<'p> {
     plan: Plan<'p>,
     tier: &'static Tier,
+    packed_bytes: usize,
+    workspace_bytes: usize,
 }
 
 impl<'p> Engine<'p> {
@@ -32,12 +34,15 @@ impl<'p> Engine<'p> {
     /// # Errors
     /// [`Error::NoKernel`], which names the operator.
     pub fn new(plan: Plan<'p>, tier: &'static Tier) -> Result<Self> {
+        let (mut packed_bytes, mut workspace_bytes) = (0usize, 0);
         for (index, op) in plan.ops().enumerate() {
-            if tier.kernel(op.code).is_none() {
+            let Some(kernel) = tier.kernel(op.code) else {
                 return Err(Error::NoKernel { index, op: op.code.name(), tier: tier.name });
-            }
+            };
+            packed_bytes += (kernel.packed_bytes)(&op).next_multiple_of(PACK_ALIGN);
+            workspace_bytes = workspace_bytes.max((kernel.workspace_bytes)(&op));
         }
-        Ok(Self { plan, tier })
+        Ok(Self { plan, tier, packed_bytes, workspace_bytes })
     }
 
     /// The plan.
@@ -55,13 +60,13 @@ impl<'p> Engine<'p> {
     /// Bytes that [`Engine::pack`] wants; 0 where weights are used in place.
     #[must_use]
     pub fn packed_bytes(&self) -> usize {
-        self.kernels().map(|(op, kernel)| (kernel.packed_bytes)(&op).next_multiple_of(PACK_ALIGN)).sum()
+        self.packed_bytes
     }
 
     /// Bytes of workspace that [`Engine::run`] wants beside the arena.
     #[must_use]
     pub fn workspace_bytes(&self) -> usize {
-        self.kernels().map(|(op, kernel)| (kernel.workspace_bytes)(&op)).max().unwrap_or(0)
+        self.workspace_bytes
     }
 
     /// Repacks the weights into `packed`, once.
@@ -129,6 +134,22 @@ impl<'p> Engine<'p> {
     /// # Errors
     /// [`Error::Buffer`] when a buffer is smaller than this engine wants; nothing was computed then.
     pub fn run(&self, arena: &mut [u8], packed: &[u8], workspace: &mut [u8], output: &mut [f32]) -> Result<()> {
+        self.run_each(arena, packed, workspace, output, |_, _| ())
+    }
+
+    /// As [`Engine::run`], and calls `after` with every operator that has run and the arena as it left it, for profiles and for
+    /// comparisons operator by operator.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_each(
+        &self,
+        arena: &mut [u8],
+        packed: &[u8],
+        workspace: &mut [u8],
+        output: &mut [f32],
+        mut after: impl FnMut(&Op<'p>, &[u8]),
+    ) -> Result<()> {
         check("arena", arena.len(), self.plan.arena_bytes())?;
         check("repacked weights", packed.len(), self.packed_bytes())?;
         check("workspace", workspace.len(), self.workspace_bytes())?;
@@ -141,11 +162,12 @@ impl<'p> Engine<'p> {
             let mut memory =
                 Memory { arena: &mut *arena, packed: own, workspace: &mut *workspace, output: &mut *output };
             (kernel.run)(&op, &mut memory);
+            after(&op, arena);
         }
         Ok(())
     }
 
-    fn kernels(&self) -> impl Iterator<Item = (crate::plan::Op<'p>, &'static Kernel)> {
+    fn kernels(&self) -> impl Iterator<Item = (Op<'p>, &'static Kernel)> {
         let tier = self.tier;
         // `new` has found a kernel for each.
         self.plan.ops().filter_map(move |op| tier.kernel(op.code).map(|kernel| (op, kernel)))

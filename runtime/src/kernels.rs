@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use crate::plan::{Code, Op, Tensor};
 
+pub mod cortex_m;
 pub mod generic;
 #[cfg(feature = "std")]
 pub mod select;

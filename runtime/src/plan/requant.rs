@@ -128,9 +128,9 @@ impl Requant {
             0 => acc,
             left => (i64::from(acc) << left).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32,
         };
-        // Below 2^62 in size, and what is added below 2^62 as well: no overflow.
-        let product = i64::from(acc) * i64::from(multiplier) + (i64::from(self.high_word()) << 32);
-        (product >> self.shift).clamp(i64::from(self.min), i64::from(self.max)) as i8
+        // Nothing is added to the low word, so that the high one is enough. It is below 2^30 in size, and what is added as well.
+        let high = ((i64::from(acc) * i64::from(multiplier)) >> 32) as i32 + self.high_word();
+        (high >> (self.shift - 32)).clamp(i32::from(self.min), i32::from(self.max)) as i8
     }
 }
 

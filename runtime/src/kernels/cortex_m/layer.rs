@@ -1,0 +1,58 @@
+//! From an operator's bytes to what the inner loops take: words, aligned.
+
+use super::instructions::{max4, min4};
+use super::micro::Layer;
+use crate::plan::Op;
+
+/// `bytes` as words; `None` where they do not begin at a multiple of 4.
+pub fn words(bytes: &[u8]) -> Option<&[u32]> {
+    // SAFETY: any four bytes are a u32.
+    let (before, words, _) = unsafe { bytes.align_to::<u32>() };
+    before.is_empty().then_some(words)
+}
+
+/// As [`words`], to write.
+pub fn words_mut(bytes: &mut [u8]) -> Option<&mut [u32]> {
+    // SAFETY: any four bytes are a u32, and back.
+    let (before, words, _) = unsafe { bytes.align_to_mut::<u32>() };
+    before.is_empty().then_some(words)
+}
+
+/// As [`words`], signed.
+pub fn numbers(bytes: &[u8]) -> Option<&[i32]> {
+    // SAFETY: any four bytes are an i32.
+    let (before, numbers, _) = unsafe { bytes.align_to::<i32>() };
+    before.is_empty().then_some(numbers)
+}
+
+/// The layer of a convolution or dense operator; `None` where its data is not aligned, or accumulators are to be shifted left first.
+pub fn layer<'a>(op: &Op<'a>) -> Option<Layer<'a>> {
+    let steps = op.depth().div_ceil(4);
+    if steps == 0 || op.requant.left() != 0 {
+        return None;
+    }
+    Some(Layer {
+        weights: words(op.weights)?,
+        bias: numbers(op.bias)?,
+        multipliers: numbers(op.multipliers)?,
+        steps,
+        high_word: op.requant.high_word(),
+        shift: u32::from(op.requant.shift()).saturating_sub(32),
+    })
+}
+
+/// Brings finished outputs into the operator's bounds, where these are narrower than int8.
+pub fn clamp(op: &Op<'_>, bytes: &mut [u8]) {
+    let (min, max) = (op.requant.min, op.requant.max);
+    if (min, max) == (i8::MIN, i8::MAX) {
+        return;
+    }
+    let all = |bound: i8| u32::from(bound.cast_unsigned()) * 0x0101_0101;
+    let (least, greatest) = (all(min), all(max));
+    // SAFETY: any four bytes are a u32, and back.
+    let (before, words, after) = unsafe { bytes.align_to_mut::<u32>() };
+    words.iter_mut().for_each(|word| *word = min4(max4(*word, least), greatest));
+    for q in before.iter_mut().chain(after) {
+        *q = q.cast_signed().max(min).min(max).cast_unsigned();
+    }
+}
