@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hone_runtime::backbone::provider::Provider;
-use hone_runtime::kernels::{self, Tier};
+use hone_runtime::kernels;
 use hone_runtime::store::Store;
 use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
@@ -150,14 +150,6 @@ impl Embedded {
     }
 }
 
-/// The kernels that this processor has, or that `HONE_KERNEL` names.
-///
-/// # Errors
-/// For a name that is unknown or that this processor lacks.
-pub fn tier() -> Result<&'static Tier> {
-    Ok(kernels::best()?)
-}
-
 impl<'b> Applied<'b> {
     /// Checks the bundle and loads its backbone on the first provider that can run it.
     ///
@@ -177,8 +169,8 @@ impl<'b> Applied<'b> {
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
         let (backbone, notice) = match provider {
-            Some(name) => (Provider::load(&bundle, name, tier()?).map_err(place())?, None),
-            None => Provider::first(&bundle, tier()?).map_err(place())?,
+            Some(name) => (Provider::load(&bundle, name, kernels::best()?).map_err(place())?, None),
+            None => Provider::first(&bundle, kernels::best()?).map_err(place())?,
         };
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use hone_export::apply::latency::{self, Line};
 use hone_export::apply::original::Original;
-use hone_export::apply::{Applied, BundleFile, tier};
+use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
-use hone_runtime::Backbone as _;
+use hone_runtime::{Backbone as _, kernels};
 use serde::Serialize;
 
 use crate::args::Bench;
@@ -80,6 +80,6 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     }
     table.note = "Peak memory is that of the whole process so far. tract computes int8 models in float.".into();
     ui.table(&table);
-    ui.document(&Document { kernel: tier()?.name, rows });
+    ui.document(&Document { kernel: kernels::best()?.name, rows });
     Ok(ExitCode::SUCCESS)
 }

@@ -118,7 +118,8 @@ pub fn agreement(
 }
 
 fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider<'b>> {
-    Provider::load(&applied.bundle, provider, super::tier()?).map_err(Error::place(applied.path.display()))
+    Provider::load(&applied.bundle, provider, hone_runtime::kernels::best()?)
+        .map_err(Error::place(applied.path.display()))
 }
 
 /// Seeded inputs of a bundle, uniform within −1..1, for timing where there is no data.

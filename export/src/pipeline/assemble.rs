@@ -89,7 +89,8 @@ impl Parts<'_> {
         // What a device will see: the native engine's embeddings, where it runs the model.
         let mut provider = match &lowered {
             Ok(lowered) => {
-                let native = NativeBackbone::from_plan(lowered.read()?, crate::apply::tier()?, &shape[1..], spec)?;
+                let native =
+                    NativeBackbone::from_plan(lowered.read()?, hone_runtime::kernels::best()?, &shape[1..], spec)?;
                 Provider::Native(Box::new(native))
             }
             Err(_) => Provider::Tract(TractBackbone::from_onnx(backbone, &shape[1..], spec)?),
