@@ -45,6 +45,7 @@ struct Header {
     input: usize,
     output: usize,
     channels_first: bool,
+    data_offset: usize,
 }
 
 impl<'a> Plan<'a> {
@@ -99,7 +100,13 @@ impl<'a> Plan<'a> {
             return Err(Error::Malformed { what: WHAT, why: "the data does not follow the tables" });
         }
         let channels_first = flags & format::FLAG_CHANNELS_FIRST != 0;
-        Ok(Self { bytes, tensors, ops, names, header: Header { arena_bytes, input, output, channels_first } })
+        Ok(Self {
+            bytes,
+            tensors,
+            ops,
+            names,
+            header: Header { arena_bytes, input, output, channels_first, data_offset },
+        })
     }
 
     /// Bytes of the one buffer that every tensor and every operator's scratch lies in.
@@ -142,7 +149,8 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn op(&self, index: usize) -> Option<Op<'a>> {
         // `parse` has decoded every record once, so that only an index beyond the end gives `None`.
-        self.ops.get(index).and_then(|record| Op::decode(self, record).ok())
+        let raw = op::Record::decode(self.ops.get(index)?).ok()?;
+        Op::decode(self, &raw).ok()
     }
 
     /// The operators in order.
@@ -168,6 +176,11 @@ impl<'a> Plan<'a> {
         let record =
             self.tensors.get(index).ok_or(Error::Malformed { what: WHAT, why: "a tensor that is not there" })?;
         Tensor::decode(record)
+    }
+
+    /// Bytes that tensor `index` takes; see [`Tensor::place`].
+    fn place(&self, index: usize) -> core::ops::Range<usize> {
+        self.tensors.get(index).map_or(0..0, Tensor::place)
     }
 
     fn tensor_or_empty(&self, index: usize) -> Tensor {

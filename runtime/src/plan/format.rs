@@ -26,6 +26,9 @@ pub const MAX_TENSORS: usize = 2048;
 pub const MAX_OPS: usize = 2048;
 /// Largest arena, and largest tensor, in bytes.
 pub const MAX_BYTES: usize = 1 << 30;
+/// Most work that one run may be, in multiply-accumulates, values that a pooling looks at, or elements written: minutes of a desktop's
+/// time, far beyond any model that fits the arena, so that a hostile plan cannot ask for days.
+pub const MAX_WORK: u64 = 1 << 38;
 /// Largest size along one axis.
 pub const MAX_DIM: usize = 1 << 24;
 /// Arena offset of a tensor that lies in the caller's output buffer.

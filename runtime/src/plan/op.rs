@@ -140,6 +140,27 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// The two 16-bit multipliers of an Add.
+    #[must_use]
+    pub fn factors(&self) -> (i32, i32) {
+        let [a, b, c, d] = self.a.to_le_bytes();
+        (i32::from(i16::from_le_bytes([a, b])), i32::from(i16::from_le_bytes([c, d])))
+    }
+
+    /// What one run costs: multiply-accumulates, values that a pooling looks at, or elements written; see
+    /// [`super::format::MAX_WORK`].
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        let elements = self.output.elements() as u64;
+        match self.code {
+            Code::MaxPool | Code::MaxPool16 | Code::AveragePool | Code::AveragePool16 => {
+                elements.saturating_mul(self.window.taps() as u64)
+            }
+            Code::MeanFloat => self.input().elements() as u64,
+            _ => elements.max(self.macs()),
+        }
+    }
+
     /// Multiply-accumulates of one run; 0 for operators without weights.
     #[must_use]
     pub fn macs(&self) -> u64 {
@@ -150,7 +171,7 @@ impl<'a> Op<'a> {
             | Code::DenseFloat
             | Code::Conv16
             | Code::Depthwise16
-            | Code::Dense16 => self.output.elements() as u64 * self.depth() as u64,
+            | Code::Dense16 => (self.output.elements() as u64).saturating_mul(self.depth() as u64),
             _ => 0,
         }
     }
@@ -161,8 +182,7 @@ impl<'a> Op<'a> {
         words.as_chunks::<4>().0.get(index).map_or(0, |bytes| i32::from_le_bytes(*bytes))
     }
 
-    pub(super) fn decode(plan: &Plan<'a>, record: &[u8; OP_BYTES]) -> Result<Self> {
-        let raw = Record::decode(record)?;
+    pub(super) fn decode(plan: &Plan<'a>, raw: &Record) -> Result<Self> {
         let mut inputs = [None; MAX_INPUTS];
         for (input, index) in inputs.iter_mut().zip(raw.inputs) {
             *input = if index == NONE { None } else { Some(plan.tensor(usize::from(index))?) };
@@ -198,6 +218,9 @@ impl<'a> Op<'a> {
     }
 }
 
+/// Where a record says what its scratch is.
+const SCRATCH_AT: usize = 50;
+
 /// The bytes of an operator, as numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
@@ -223,6 +246,31 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Indices of the inputs and of the output, without decoding the rest.
+    pub(super) fn tensors(record: &[u8; OP_BYTES]) -> ([u16; MAX_INPUTS], u16) {
+        let [_, _, rest @ ..] = record;
+        let mut inputs = [NONE; MAX_INPUTS];
+        let (pairs, _) = rest.as_chunks::<2>();
+        for (input, bytes) in inputs.iter_mut().zip(pairs) {
+            *input = u16::from_le_bytes(*bytes);
+        }
+        (inputs, pairs.get(MAX_INPUTS).map_or(NONE, |bytes| u16::from_le_bytes(*bytes)))
+    }
+
+    /// Whether the output lies where the first input lay.
+    pub(super) fn is_in_place(record: &[u8; OP_BYTES]) -> bool {
+        let [_, flags, ..] = record;
+        u16::from(*flags) & FLAG_IN_PLACE != 0
+    }
+
+    /// Its part of the arena to work in.
+    pub(super) fn scratch(record: &[u8; OP_BYTES]) -> Range<usize> {
+        let mut words = record.get(SCRATCH_AT..).unwrap_or_default().as_chunks::<4>().0.iter();
+        let mut next = || words.next().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+        let start = next();
+        start..start.saturating_add(next())
+    }
+
     pub(super) fn decode(record: &[u8; OP_BYTES]) -> Result<Self> {
         let mut r = Reader::new(WHAT, record);
         let code = Code::decode(u16::from(r.u8()?))?;

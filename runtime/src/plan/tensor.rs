@@ -64,6 +64,19 @@ impl Tensor {
         self.offset.map_or(0..0, |offset| offset..offset.saturating_add(self.bytes()))
     }
 
+    /// The bytes that a tensor takes, of a record that was decoded before; the caller's output lies behind every arena.
+    pub(super) fn place(record: &[u8; TENSOR_BYTES]) -> Range<usize> {
+        let mut words = record.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        let size: usize = match words.next().unwrap_or(0).to_le_bytes() {
+            [0, ..] => 1,
+            [1, ..] => 2,
+            _ => 4,
+        };
+        let bytes = words.by_ref().skip(1).take(3).fold(size, |bytes, axis| bytes.saturating_mul(axis as usize));
+        let start = words.next().filter(|offset| *offset != IN_OUTPUT).map_or(MAX_BYTES, |offset| offset as usize);
+        start..start.saturating_add(bytes)
+    }
+
     pub(super) fn decode(record: &[u8; TENSOR_BYTES]) -> Result<Self> {
         let mut r = Reader::new(WHAT, record);
         let dtype = DType::decode(r.u8()?)?;

@@ -48,8 +48,7 @@ fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
 
 /// The two 16-bit multipliers of an addition.
 pub(crate) fn multipliers(op: &Op<'_>) -> (i32, i32) {
-    let [a, b, c, d] = op.a.to_le_bytes();
-    (i32::from(i16::from_le_bytes([a, b])), i32::from(i16::from_le_bytes([c, d])))
+    op.factors()
 }
 
 /// clamp((a · ma + b · mb + c) >> shift): zero points, rounding and the output's zero point are in c.

@@ -38,19 +38,25 @@ pub enum Group {
 }
 
 impl Group {
-    /// Number of cases.
-    pub fn cases(self) -> usize {
+    /// Number of cases from the tables of real layers, which come first.
+    pub fn fixed_cases(self) -> usize {
         match self {
-            Self::Conv => CONV.len() + 300,
-            Self::Pointwise => POINTWISE.len() + 300,
-            Self::Depthwise => DEPTHWISE.len() + 300,
-            Self::Dense => DENSE.len() + 250,
-            Self::DenseFloat => DENSE.len() + 100,
-            Self::Add | Self::Mul => 300,
-            Self::Pools => 300,
-            Self::Tables => 200,
-            Self::Movement => 300,
+            Self::Conv => CONV.len(),
+            Self::Pointwise => POINTWISE.len(),
+            Self::Depthwise => DEPTHWISE.len(),
+            Self::Dense | Self::DenseFloat => DENSE.len(),
+            Self::Add | Self::Mul | Self::Pools | Self::Tables | Self::Movement => 0,
         }
+    }
+
+    /// Number of all cases.
+    pub fn cases(self) -> usize {
+        let random = match self {
+            Self::DenseFloat => 100,
+            Self::Tables => 200,
+            _ => 300,
+        };
+        self.fixed_cases() + random
     }
 }
 
@@ -146,7 +152,7 @@ const DENSE: &[(usize, usize)] = &[
 pub fn case(group: Group, index: usize) -> Case {
     let mut rng = Rng::new(((group as u64) << 32) | index as u64);
     // Sizes grow with the number, so that the first failure is about the smallest.
-    let largest = |table: usize| 1 + index.saturating_sub(table) / 12;
+    let largest = 1 + index.saturating_sub(group.fixed_cases()) / 12;
     match group {
         Group::Conv => match CONV.get(index) {
             Some((input, outputs, kernel, stride, groups)) => {
@@ -155,7 +161,7 @@ pub fn case(group: Group, index: usize) -> Case {
             }
             None => {
                 let groups = if rng.once_in(3) { rng.pick(&[2, 3, 4, 7, 8, 16]) } else { 1 };
-                let largest = largest(CONV.len()) / groups.min(3) + 1;
+                let largest = largest / groups.min(3) + 1;
                 let (inputs, outputs) = (channels(&mut rng, largest), channels(&mut rng, largest));
                 let ([h, w], slide) = slide(&mut rng, largest.min(16), true);
                 conv(rng, index, [h, w, inputs * groups], outputs * groups, slide, groups)
@@ -163,7 +169,6 @@ pub fn case(group: Group, index: usize) -> Case {
         },
         Group::Pointwise => {
             let (shape, outputs) = POINTWISE.get(index).copied().unwrap_or_else(|| {
-                let largest = largest(POINTWISE.len());
                 let (inputs, outputs) = (channels(&mut rng, largest * 11), channels(&mut rng, largest * 11));
                 let size = |rng: &mut Rng| 1 + rng.below(largest.min(5));
                 ([size(&mut rng), size(&mut rng), inputs], outputs)
@@ -177,7 +182,6 @@ pub fn case(group: Group, index: usize) -> Case {
             let (shape, slide) = match DEPTHWISE.get(index) {
                 Some((shape, kernel, stride)) => (*shape, Slide::same(*kernel, *stride, [shape[0], shape[1]])),
                 None => {
-                    let largest = largest(DEPTHWISE.len());
                     let channels = channels(&mut rng, largest * 4);
                     let ([h, w], slide) = slide(&mut rng, largest.min(16), true);
                     ([h, w, channels], slide)
@@ -189,7 +193,7 @@ pub fn case(group: Group, index: usize) -> Case {
         }
         Group::Dense | Group::DenseFloat => {
             let (depth, outputs) = DENSE.get(index).copied().unwrap_or_else(|| {
-                let largest = largest(DENSE.len()) * 8;
+                let largest = largest * 8;
                 (1 + rng.below(largest * 8), channels(&mut rng, largest))
             });
             let mut b = Builder::new(rng, [1, 1, depth]);
@@ -203,9 +207,9 @@ pub fn case(group: Group, index: usize) -> Case {
             Case { name: format!("{group:?} {index} {depth} to {outputs}"), parts: b.finish(), ops }
         }
         Group::Add | Group::Mul => binary(rng, group, index),
-        Group::Pools => pool(rng, index, largest(0)),
-        Group::Tables => table(rng, index, largest(0)),
-        Group::Movement => movement(rng, index, largest(0)),
+        Group::Pools => pool(rng, index, largest),
+        Group::Tables => table(rng, index, largest),
+        Group::Movement => movement(rng, index, largest),
     }
 }
 
@@ -310,7 +314,7 @@ fn movement(mut rng: Rng, index: usize, largest: usize) -> Case {
     let (to_h, to_w) = (size(), size());
     let c = channels(&mut rng, largest * 4);
     let shape = [h, w, c];
-    let what = index % 6;
+    let what = index % 7;
     let mut border = [[0; 2]; 2];
     border.as_flattened_mut().iter_mut().for_each(|b| *b = rng.below(5));
     let axes = rng.pick(&[[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]);
@@ -327,6 +331,7 @@ fn movement(mut rng: Rng, index: usize, largest: usize) -> Case {
             b.concat(&parts)
         }
         4 => b.reshape(0, [1, w, c * h], in_place),
+        5 => b.mean_float(0),
         _ => b.dequantize(0),
     };
     finish(b, format!("movement {index} {shape:?}, kind {what}"))

@@ -84,7 +84,7 @@ fn branches(b: &mut Builder, at: usize) -> usize {
 
 /// What comes last: scores as int8 or floats, or the embedding itself.
 fn end(b: &mut Builder, at: usize) {
-    match b.rng.below(5) {
+    match b.rng.below(6) {
         0 => {
             let scores = b.dense_float(at, 7);
             b.softmax_float(scores);
@@ -101,6 +101,9 @@ fn end(b: &mut Builder, at: usize) {
         3 => {
             let [h, w, c] = b.shape(at);
             b.reshape(at, [1, 1, h * w * c], true);
+        }
+        4 => {
+            b.mean_float(at);
         }
         _ => {
             b.dense(at, 32);
