@@ -20,7 +20,7 @@ pub mod x86_64;
 #[cfg(feature = "std")]
 pub use select::{available, best, named};
 
-/// The memory of one step.
+/// The memory of one step. No part is promised to begin at a multiple of anything, and neither is the plan.
 #[derive(Debug)]
 pub struct Memory<'m> {
     /// Every tensor of the plan, and scratch: at least [`crate::plan::Plan::arena_bytes`].
@@ -29,7 +29,7 @@ pub struct Memory<'m> {
     pub packed: &'m [u8],
     /// Bytes to work in, at least [`Kernel::workspace_bytes`], shared by all operators.
     pub workspace: &'m mut [u8],
-    /// Where float results go.
+    /// Where float results go, exactly as many as the plan's output has; empty where that is no float tensor.
     pub output: &'m mut [f32],
 }
 
