@@ -7,6 +7,8 @@ use core::ops::Range;
 
 use crate::plan::{Code, Op, Tensor};
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+pub mod aarch64;
 pub mod cortex_m;
 pub mod generic;
 #[cfg(feature = "std")]

@@ -3,3 +3,9 @@
 hone_runtime::kernel_suite!(generic, &hone_runtime::kernels::generic::TIER);
 #[cfg(target_arch = "x86_64")]
 hone_runtime::kernel_suite!(avx2, hone_runtime::kernels::x86_64::avx2());
+#[cfg(target_arch = "aarch64")]
+hone_runtime::kernel_suite!(neon, hone_runtime::kernels::aarch64::neon());
+#[cfg(target_arch = "aarch64")]
+hone_runtime::kernel_suite!(dotprod, hone_runtime::kernels::aarch64::dotprod());
+#[cfg(target_arch = "aarch64")]
+hone_runtime::kernel_suite!(i8mm, hone_runtime::kernels::aarch64::i8mm());

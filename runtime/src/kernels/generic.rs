@@ -11,6 +11,8 @@ mod shape;
 use super::Tier;
 
 pub use conv::{CONV, DENSE, DEPTHWISE};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use elementwise::multipliers;
 pub use elementwise::{ADD, MUL, SOFTMAX, TABLE};
 pub use float::{DENSE_FLOAT, DEQUANTIZE, MEAN_FLOAT, SOFTMAX_FLOAT, quantize};
 pub use pool::{AVERAGE_POOL, MAX_POOL};

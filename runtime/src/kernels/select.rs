@@ -25,6 +25,8 @@ fn tiers() -> &'static [(&'static str, Option<&'static Tier>)] {
         let mut tiers = Vec::new();
         #[cfg(target_arch = "x86_64")]
         tiers.extend(super::x86_64::tiers());
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
+        tiers.extend(super::aarch64::tiers());
         tiers.push((generic::TIER.name, Some(&generic::TIER)));
         tiers
     })
