@@ -29,15 +29,26 @@ pub fn run(full: bool) -> Result {
     Ok(())
 }
 
-/// The runtime's tests of heads and of the store, on another processor: both must give the same bytes.
+/// The runtime's tests on another processor: the same heads, the same stores, and every tier's kernels bit for bit. A Cortex-A53 has
+/// NEON alone, `max` everything. In a profile of their own, because the emulator takes unoptimised code many times as long.
 fn same_bits_on_aarch64() -> Result {
     let target = "aarch64-unknown-linux-gnu";
-    let mut tests = cargo(&["test", "-p", "hone-runtime", "--target", target, "--test", "same_bits"]);
-    tests.args(["--test", "tune_solver", "--test", "store_record", "--test", "session"]);
-    tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-    tests
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "qemu-aarch64 -cpu cortex-a53 -L /usr/aarch64-linux-gnu");
-    step::run("runtime tests on aarch64 (qemu)", &mut tests)
+    let tests = |name: &str, cpu: &str, files: &[&str], filters: &[&str]| {
+        let mut tests = cargo(&["test", "--profile", "emulated", "-p", "hone-runtime", "--target", target]);
+        files.iter().for_each(|file| {
+            tests.args(["--test", file]);
+        });
+        tests.arg("--").args(filters);
+        tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+        let runner = format!("qemu-aarch64 -cpu {cpu} -L /usr/aarch64-linux-gnu");
+        tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
+        step::run(name, &mut tests)
+    };
+    let heads = ["same_bits", "tune_solver", "store_record", "session"];
+    tests("runtime tests on aarch64 (qemu)", "cortex-a53", &heads, &[])?;
+    let kernels = ["kernels", "native_same_bits"];
+    tests("kernels on a Cortex-A53 (qemu)", "cortex-a53", &kernels, &["neon", "every_processor"])?;
+    tests("kernels on an aarch64 with everything (qemu)", "max", &kernels, &["dotprod", "i8mm", "every_processor"])
 }
 
 fn no_std_builds() -> Result {
