@@ -134,11 +134,11 @@ impl<'p> Engine<'p> {
     /// # Errors
     /// [`Error::Buffer`] when a buffer is smaller than this engine wants; nothing was computed then.
     pub fn run(&self, arena: &mut [u8], packed: &[u8], workspace: &mut [u8], output: &mut [f32]) -> Result<()> {
-        self.run_each(arena, packed, workspace, output, |_, _| ())
+        self.run_each(arena, packed, workspace, output, |_, _, _| ())
     }
 
-    /// As [`Engine::run`], and calls `after` with every operator that has run and the arena as it left it, for profiles and for
-    /// comparisons operator by operator.
+    /// As [`Engine::run`], and calls `after` with every operator that has run and the arena and float results as it left them, for
+    /// profiles and for comparisons operator by operator.
     ///
     /// # Errors
     /// As [`Engine::run`].
@@ -148,7 +148,7 @@ impl<'p> Engine<'p> {
         packed: &[u8],
         workspace: &mut [u8],
         output: &mut [f32],
-        mut after: impl FnMut(&Op<'p>, &[u8]),
+        mut after: impl FnMut(&Op<'p>, &[u8], &[f32]),
     ) -> Result<()> {
         check("arena", arena.len(), self.plan.arena_bytes())?;
         check("repacked weights", packed.len(), self.packed_bytes())?;
@@ -164,7 +164,7 @@ impl<'p> Engine<'p> {
             let mut memory =
                 Memory { arena: &mut *arena, packed: own, workspace: &mut *workspace, output: &mut *output };
             (kernel.run)(&op, &mut memory);
-            after(&op, arena);
+            after(&op, arena, output);
         }
         Ok(())
     }

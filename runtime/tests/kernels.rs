@@ -9,3 +9,4 @@ hone_runtime::kernel_suite!(neon, hone_runtime::kernels::aarch64::neon());
 hone_runtime::kernel_suite!(dotprod, hone_runtime::kernels::aarch64::dotprod());
 #[cfg(target_arch = "aarch64")]
 hone_runtime::kernel_suite!(i8mm, hone_runtime::kernels::aarch64::i8mm());
+hone_runtime::kernel_suite!(cortex_m, &hone_runtime::kernels::cortex_m::TIER);

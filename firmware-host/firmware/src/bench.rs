@@ -11,7 +11,7 @@ use hone_firmware::job::{self, Entry};
 use hone_firmware::serial::{hex, line, number, text};
 use hone_runtime::engine::Engine;
 use hone_runtime::kernels::{cortex_m, generic};
-use hone_runtime::plan::Plan;
+use hone_runtime::plan::{DType, Plan, Tensor};
 use hone_runtime::{HeadView, Result};
 
 #[entry]
@@ -55,14 +55,19 @@ fn report(entry: &Entry<'_>, arena: &mut [u8], floats: &mut [f32]) -> Result<()>
     let spent = ticks().wrapping_sub(before);
     text("run");
     number("instructions", instructions(spent));
-    hex("output", output_crc(&engine, arena, floats));
+    hex("output", result_crc(&plan.output(), arena, floats));
     text("\n");
     if !entry.head.is_empty() {
         head(entry.head, engine.output(arena), floats)?;
     }
-    operators("operator", &engine, entry, arena, floats)?;
+    let (first, second) = arena.split_at_mut_checked(arena.len() / 2).unwrap_or_default();
     if entry.compare {
-        operators("reference", &Engine::new(plan, &generic::TIER)?, entry, arena, floats)?;
+        operators("operator", &engine, entry, first, floats)?;
+        operators("reference", &Engine::new(plan, &generic::TIER)?, entry, second, floats)?;
+        let same = engine.output(first) == engine.output(second);
+        line(&[if same { "same" } else { "different" }]);
+    } else {
+        operators("operator", &engine, entry, arena, floats)?;
     }
     Ok(())
 }
@@ -71,7 +76,7 @@ fn report(entry: &Entry<'_>, arena: &mut [u8], floats: &mut [f32]) -> Result<()>
 fn operators(word: &str, engine: &Engine<'_>, entry: &Entry<'_>, arena: &mut [u8], floats: &mut [f32]) -> Result<()> {
     start(engine, entry, arena)?;
     let mut before = ticks();
-    engine.run_each(arena, &[], &mut [], floats, |op, arena| {
+    engine.run_each(arena, &[], &mut [], floats, |op, arena, floats| {
         let spent = ticks().wrapping_sub(before);
         text(word);
         text(" ");
@@ -79,7 +84,7 @@ fn operators(word: &str, engine: &Engine<'_>, entry: &Entry<'_>, arena: &mut [u8
         number("macs", usize::try_from(op.macs()).unwrap_or(usize::MAX));
         number("elements", op.output.elements());
         number("instructions", instructions(spent));
-        hex("crc", crc32(arena.get(op.output.range()).unwrap_or_default()));
+        hex("crc", result_crc(&op.output, arena, floats));
         text("\n");
         before = ticks();
     })
@@ -98,9 +103,12 @@ fn instructions(ticks: u32) -> usize {
     ticks.saturating_mul(INSTRUCTIONS_PER_TICK) as usize
 }
 
-fn output_crc(engine: &Engine<'_>, arena: &[u8], floats: &[f32]) -> u32 {
-    let count = engine.float_outputs();
-    if count == 0 { crc32(engine.output(arena)) } else { floats_crc(floats.get(..count).unwrap_or_default()) }
+/// Of a tensor in the arena, or of float results.
+fn result_crc(tensor: &Tensor, arena: &[u8], floats: &[f32]) -> u32 {
+    match tensor.dtype {
+        DType::F32 => floats_crc(floats.get(..tensor.elements()).unwrap_or_default()),
+        _ => crc32(arena.get(tensor.range()).unwrap_or_default()),
+    }
 }
 
 fn floats_crc(floats: &[f32]) -> u32 {

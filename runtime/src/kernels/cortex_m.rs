@@ -19,7 +19,7 @@ mod patches;
 mod pool;
 
 pub use conv::CONV;
-pub use dense::DENSE;
+pub use dense::{DENSE, DENSE_FLOAT};
 pub use depthwise::DEPTHWISE;
 pub use elementwise::ADD;
 pub use pool::{AVERAGE_POOL, MAX_POOL};
@@ -41,10 +41,11 @@ pub static TIER: Tier = Tier {
         &generic::TRANSPOSE,
         &generic::RESIZE,
         &generic::CONCAT,
-        &generic::DENSE_FLOAT,
+        &DENSE_FLOAT,
         &generic::SOFTMAX_FLOAT,
         &generic::RESHAPE,
         &generic::DEQUANTIZE,
+        &generic::MEAN_FLOAT,
     ],
     quantize: generic::quantize,
 };

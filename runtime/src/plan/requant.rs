@@ -130,7 +130,8 @@ impl Requant {
         };
         // Nothing is added to the low word, so that the high one is enough. It is below 2^30 in size, and what is added as well.
         let high = ((i64::from(acc) * i64::from(multiplier)) >> 32) as i32 + self.high_word();
-        (high >> (self.shift - 32)).clamp(i32::from(self.min), i32::from(self.max)) as i8
+        // Not `clamp`, which panics where the bounds are the wrong way round: `with_output` has refused that.
+        (high >> (self.shift - 32)).max(i32::from(self.min)).min(i32::from(self.max)) as i8
     }
 }
 

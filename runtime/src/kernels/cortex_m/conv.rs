@@ -61,15 +61,40 @@ impl Outputs {
     }
 }
 
+/// Pixels of a pointwise convolution.
+struct Pixels<'a> {
+    layer: &'a Layer<'a>,
+    input: *const u8,
+    output: *mut u8,
+    /// Bytes of a pixel of each.
+    sizes: [usize; 2],
+    patches: *mut [u32],
+}
+
+impl Pixels<'_> {
+    /// What makes two pixels, given their numbers, which have to be pixels of both tensors; the second may be the first.
+    fn calls(&self) -> Option<impl Fn(usize, usize)> {
+        let Self { layer, input, output, sizes: [inputs, outputs], patches } = *self;
+        if !input.addr().is_multiple_of(4) {
+            return None;
+        }
+        let (calls, steps) = (Outputs::new(layer, patches, outputs)?, layer.steps);
+        Some(move |first: usize, second: usize| {
+            let (a, b) = (input.wrapping_add(first * inputs), input.wrapping_add(second * inputs));
+            // SAFETY: the pixels are there, and the patches have room for two, which `Outputs::new` has checked.
+            unsafe {
+                expand_two(a.cast(), b.cast(), patches.cast(), steps);
+                calls.run(output.wrapping_add(first * outputs), output.wrapping_add(second * outputs));
+            }
+        })
+    }
+}
+
 /// A window of one tap: patches are pixels. In place from the front where pixels shrink, from the back where they grow.
 fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let layer = layer(op)?;
     let (inputs, outputs, pixels) =
         (op.input().channels(), op.output.channels(), op.output.height() * op.output.width());
-    if op.scratch.1 < 16 * layer.steps {
-        let (input, output) = memory.pair(op.input().range(), op.output.range());
-        return if inputs.is_multiple_of(4) { rows(&layer, input, inputs, output, outputs) } else { None };
-    }
     if !inputs.is_multiple_of(4) {
         return windowed(op, memory);
     }
@@ -87,22 +112,13 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
         if (input.len(), output.len()) != sizes {
             return None;
         }
+        if scratch.len() < 16 * layer.steps {
+            return without_scratch(&layer, input, output, [inputs, outputs]);
+        }
         (input.as_ptr(), output.as_mut_ptr(), scratch)
     };
-    let patches: *mut [u32] = words_mut(scratch)?;
-    if !input.addr().is_multiple_of(4) {
-        return None;
-    }
-    let calls = Outputs::new(&layer, patches, outputs)?;
-    let two = |first: usize, second: usize| {
-        let (a, b) = (input.wrapping_add(first * inputs), input.wrapping_add(second * inputs));
-        // SAFETY: `first` and `second` are pixels of both tensors, whose sizes were checked above, and the patches have room for two
-        // pixels, which `Outputs::new` has checked.
-        unsafe {
-            expand_two(a.cast(), b.cast(), patches.cast(), layer.steps);
-            calls.run(output.wrapping_add(first * outputs), output.wrapping_add(second * outputs));
-        }
-    };
+    let pixels_of = Pixels { layer: &layer, input, output, sizes: [inputs, outputs], patches: words_mut(scratch)? };
+    let two = pixels_of.calls()?;
     if op.in_place && outputs > inputs {
         let mut end = pixels;
         while end > 0 {
@@ -116,6 +132,23 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Patches lie where the last pixels of the output will, which are made without them.
+fn without_scratch(layer: &Layer<'_>, input: &[u8], output: &mut [u8], sizes: [usize; 2]) -> Option<()> {
+    let [inputs, outputs] = sizes;
+    let room = output.len().checked_sub(16 * layer.steps).map_or(0, |room| room / 4 * 4);
+    let pixels = room.checked_div(outputs)? / 2 * 2;
+    if pixels > 0 {
+        let (front, back) = output.split_at_mut_checked(room)?;
+        let patches = words_mut(back)?;
+        let pixels_of = Pixels { layer, input: input.as_ptr(), output: front.as_mut_ptr(), sizes, patches };
+        let two = pixels_of.calls()?;
+        for first in (0..pixels).step_by(2) {
+            two(first, first + 1);
+        }
+    }
+    rows(layer, input.get(pixels * inputs..)?, inputs, output.get_mut(pixels * outputs..)?, outputs)
 }
 
 fn windowed(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {

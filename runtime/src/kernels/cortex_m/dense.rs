@@ -7,6 +7,8 @@ use crate::plan::{Code, Op};
 
 /// Dense layer.
 pub static DENSE: Kernel = Kernel::in_place(Code::Dense, dense);
+/// Dense layer whose scores leave as f32.
+pub static DENSE_FLOAT: Kernel = Kernel::in_place(Code::DenseFloat, dense_float);
 
 fn dense(op: &Op<'_>, memory: &mut Memory<'_>) {
     if run(op, memory).is_none() {
@@ -14,11 +16,15 @@ fn dense(op: &Op<'_>, memory: &mut Memory<'_>) {
     }
 }
 
+/// The row of a layer's input. The last step reads whole words: what lies behind the row meets weights of zero, but it has to be memory.
+fn padded(op: &Op<'_>, layer: &Layer<'_>) -> core::ops::Range<usize> {
+    let start = op.input().range().start;
+    start..start + 4 * layer.steps
+}
+
 fn run(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let layer = layer(op)?;
-    // The last step reads whole words: what lies behind the row meets weights of zero, but it has to be memory.
-    let input = op.input().range();
-    let padded = input.start..input.start + 4 * layer.steps;
+    let padded = padded(op, &layer);
     let (row, out) = match memory.arena.get_disjoint_mut([padded, op.output.range()]) {
         Ok([row, out]) => (&*row, out),
         Err(_) => return None,
@@ -28,12 +34,50 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     Some(())
 }
 
+fn dense_float(op: &Op<'_>, memory: &mut Memory<'_>) {
+    if float(op, memory).is_none() {
+        (generic::DENSE_FLOAT.run)(op, memory);
+    }
+}
+
+/// f32(sum) · multiplier, where the multipliers are f32.
+fn float(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
+    let layer = layer(op)?;
+    let row = memory.arena.get(padded(op, &layer))?.as_ptr();
+    let out = memory.output.get_mut(..op.output.channels())?;
+    let (whole, rest) = out.as_chunks_mut::<4>();
+    let blocks = Single::new(&layer, 0, whole.len())?.sums();
+    let last = if rest.is_empty() { None } else { Some(Single::new(&layer, whole.len(), 1)?.sums()) };
+    let scale = |sums: [i32; 4], multipliers: &[i32; 4]| {
+        let [a, b, c, d] = sums;
+        let [e, f, g, h] = multipliers.map(|bits| f32::from_bits(bits.cast_unsigned()));
+        [a as f32 * e, b as f32 * f, c as f32 * g, d as f32 * h]
+    };
+    let (multipliers, _) = layer.multipliers.as_chunks::<4>();
+    if !whole.is_empty() {
+        // SAFETY: the row has as many bytes as the layer's steps take, `whole` four words a block.
+        unsafe { single(&raw const blocks, row, whole.as_mut_ptr().cast()) };
+    }
+    for (four, multipliers) in whole.iter_mut().zip(multipliers) {
+        *four = scale(four.map(|sum| sum.to_bits().cast_signed()), multipliers);
+    }
+    if let Some((last, multipliers)) = last.zip(multipliers.last()) {
+        let mut sums = [0; 4];
+        // SAFETY: as above, one block.
+        unsafe { single(&raw const last, row, sums.as_mut_ptr().cast()) };
+        for (out, value) in rest.iter_mut().zip(scale(sums, multipliers)) {
+            *out = value;
+        }
+    }
+    Some(())
+}
+
 /// Rows of `outputs` outputs, from rows of input that begin `distance` bytes apart.
 pub fn rows(layer: &Layer<'_>, input: &[u8], distance: usize, out: &mut [u8], outputs: usize) -> Option<()> {
     let (whole, rest) = (outputs / 4, outputs % 4);
     let blocks = Single::new(layer, 0, whole)?;
     let last = if rest > 0 { Some(Single::new(layer, whole, 1)?) } else { None };
-    for (index, out) in out.chunks_exact_mut(outputs).enumerate() {
+    for (index, out) in out.chunks_exact_mut(outputs.max(1)).enumerate() {
         let row = input.get(index * distance..)?.get(..4 * layer.steps)?.as_ptr();
         if whole > 0 {
             // SAFETY: the row has as many bytes as the layer's steps take, `out` has four bytes a block and more.

@@ -44,7 +44,7 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let (bias, multipliers) = (numbers(op.bias)?, numbers(op.multipliers)?);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let rows = Rows::new(op, input, output)?;
-    let weights = op.weights.chunks_exact(4 * window.taps().next_multiple_of(2));
+    let weights = op.weights.chunks_exact((4 * window.taps().next_multiple_of(2)).max(1));
     let tables = bias.as_chunks::<4>().0.iter().zip(multipliers.as_chunks::<4>().0);
     let (mut block, mut strip) = ([0; BLOCK], [0; STRIP]);
     for (index, (weights, (bias, multipliers))) in weights.zip(tables).take(channels / 4).enumerate() {
@@ -193,8 +193,8 @@ impl Rows {
 
     /// Of `count` columns from `x` on.
     fn columns(&self, x: isize, count: usize) -> Columns {
-        let left = (-x).clamp(0, count as isize) as usize;
-        let end = (self.width - x).clamp(left as isize, count as isize) as usize;
+        let left = (-x).max(0).min(count as isize) as usize;
+        let end = (self.width - x).max(left as isize).min(count as isize) as usize;
         Columns { left, inside: end - left, right: count - end }
     }
 
@@ -244,7 +244,7 @@ impl Rows {
         let strip = unsafe { core::slice::from_raw_parts_mut(to, count * self.words) };
         for first in (0..rows).step_by(2) {
             let (a, b) = (row(first), row(first + 1));
-            for (column, words) in strip.chunks_exact_mut(self.words).enumerate() {
+            for (column, words) in strip.chunks_exact_mut(self.words.max(1)).enumerate() {
                 let load = |row: Option<*const u8>| match row {
                     // SAFETY: a word of a row and of a column that both lie in the input.
                     Some(row) => unsafe {
@@ -275,7 +275,7 @@ impl Rows {
         for output in 0..outputs {
             let mut acc = [0; 4];
             bias.iter().zip(&mut acc).for_each(|(bias, acc)| *acc = bias.cast_signed());
-            for (column, weights) in weights.chunks_exact(self.words).enumerate() {
+            for (column, weights) in weights.chunks_exact(self.words.max(1)).enumerate() {
                 let from = (output * right + column * distance) * self.words;
                 let xs = strip.get(from..from + self.words).unwrap_or_default();
                 let ((xs, last), (weights, last_weights)) = (xs.as_chunks::<4>(), weights.as_chunks::<4>());

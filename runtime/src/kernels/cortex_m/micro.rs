@@ -164,4 +164,10 @@ impl Single {
             weights: part.weights.as_ptr(),
         })
     }
+    /// The same, giving the sums, int32, without requantization.
+    #[must_use]
+    pub fn sums(self) -> Self {
+        // No layer has this shift.
+        Self { shift: 0, ..self }
+    }
 }

@@ -71,8 +71,8 @@ impl<'a> Gather<'a> {
         let to = patches.wrapping_add(2 * slot);
         let [rows, columns] = self.window.kernel;
         let part = |at: isize, size: isize, taps: usize| {
-            let first = (-at).clamp(0, taps as isize);
-            [first as usize, (size - at).clamp(first, taps as isize) as usize]
+            let first = (-at).max(0).min(taps as isize);
+            [first as usize, (size - at).max(first).min(taps as isize) as usize]
         };
         if self.window.dilation == [1, 1] && self.tap == self.pixel {
             // Neighbouring taps of a row are neighbours in memory.

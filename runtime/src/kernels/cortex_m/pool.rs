@@ -61,9 +61,9 @@ fn pool(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(&Under<'_>, usize) -> u
     }
     let (input, output) = (words(input)?, words_mut(output)?);
     let ([rows, columns], [down, right], [top, left]) = (op.window.kernel, op.window.stride, op.window.pad);
-    for (y, line) in output.chunks_exact_mut(pixel * out_width).enumerate() {
+    for (y, line) in output.chunks_exact_mut((pixel * out_width).max(1)).enumerate() {
         let (y, rows) = inside(y * down, rows, top, height);
-        for (x, words) in line.chunks_exact_mut(pixel).enumerate() {
+        for (x, words) in line.chunks_exact_mut(pixel.max(1)).enumerate() {
             let (x, columns) = inside(x * right, columns, left, width);
             let under = Under { input, first: (y * width + x) * pixel, rows, columns, pixel, line: width * pixel };
             for (block, out) in words.iter_mut().enumerate() {

@@ -1,5 +1,6 @@
 //! Convolutions and dense layers.
 
+use super::shape::copy;
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op, Requant, Window};
 
@@ -36,7 +37,7 @@ pub(super) fn four(table: &[u8], index: usize) -> [i32; 4] {
 fn row(patch: &[u8], op: &Op<'_>, group: usize, out: &mut [u8]) {
     let depth = patch.len().next_multiple_of(4);
     let groups_of_four = op.group_outputs().div_ceil(4);
-    let blocks = op.weights.chunks(4 * depth).skip(group * groups_of_four);
+    let blocks = op.weights.chunks((4 * depth).max(1)).skip(group * groups_of_four);
     for (index, (blocks, out)) in (group * groups_of_four..).zip(blocks.zip(out.chunks_mut(4))) {
         let acc = dot4(patch, blocks, four(op.bias, index));
         store(op.requant, acc, four(op.multipliers, index), out);
@@ -61,9 +62,9 @@ fn conv(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (input, output, scratch) = memory.triple(op.input().range(), op.output.range(), op.scratch_range());
     let (width, outputs) = (op.output.width(), op.group_outputs());
     let Some(patch) = scratch.get_mut(..op.depth()) else { return };
-    for (index, pixel) in output.chunks_exact_mut(op.output.channels()).enumerate() {
-        for (group, out) in pixel.chunks_exact_mut(outputs).enumerate() {
-            gather(op, input, [index / width, index % width], group, patch);
+    for (index, pixel) in output.chunks_exact_mut(op.output.channels().max(1)).enumerate() {
+        for (group, out) in pixel.chunks_exact_mut(outputs.max(1)).enumerate() {
+            gather(op, input, row_and_column(index, width), group, patch);
             row(patch, op, group, out);
         }
     }
@@ -74,7 +75,7 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (inputs, outputs) = (op.input().channels(), op.output.channels());
     if !op.in_place {
         let (input, output) = memory.pair(op.input().range(), op.output.range());
-        for (pixel, out) in input.chunks_exact(inputs).zip(output.chunks_exact_mut(outputs)) {
+        for (pixel, out) in input.chunks_exact(inputs.max(1)).zip(output.chunks_exact_mut(outputs.max(1))) {
             row(pixel, op, 0, out);
         }
         return;
@@ -87,7 +88,7 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
         let (_, tensors, scratch) = memory.triple(0..0, both, op.scratch_range());
         let Some(patch) = scratch.get_mut(..inputs) else { return };
         let Some(pixel) = tensors.get(index * inputs..(index + 1) * inputs) else { return };
-        patch.copy_from_slice(pixel);
+        copy(patch, pixel);
         let Some(out) = tensors.get_mut(index * outputs..(index + 1) * outputs) else { return };
         row(patch, op, 0, out);
     }
@@ -97,15 +98,21 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
 fn gather(op: &Op<'_>, input: &[u8], at: [usize; 2], group: usize, patch: &mut [u8]) {
     let (channels, depth) = (op.input().channels(), op.group_inputs());
     let zero = op.input().quant.zero_point.cast_unsigned();
-    for (tap, part) in patch.chunks_exact_mut(depth).enumerate() {
+    for (tap, part) in patch.chunks_exact_mut(depth.max(1)).enumerate() {
         let place = source(&op.window, at, tap, op.input().shape);
         let values =
             place.and_then(|pixel| input.get(pixel * channels + group * depth..)).and_then(|rest| rest.get(..depth));
         match values {
-            Some(values) => part.copy_from_slice(values),
+            Some(values) => copy(part, values),
             None => part.fill(zero),
         }
     }
+}
+
+/// Row and column of pixel `index`.
+pub(super) fn row_and_column(index: usize, width: usize) -> [usize; 2] {
+    // A checked plan has no tensor without columns.
+    [index.checked_div(width).unwrap_or(0), index.checked_rem(width).unwrap_or(0)]
 }
 
 /// Index of the input pixel under tap `tap` of the window at output place `at`; `None` outside the input.
@@ -121,9 +128,9 @@ fn depthwise(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let (channels, width, taps) = (op.output.channels(), op.output.width(), op.window.taps());
     let zero = op.input().quant.zero_point.cast_unsigned();
-    for (index, pixel) in output.chunks_exact_mut(channels).enumerate() {
-        let at = [index / width, index % width];
-        let blocks = op.weights.chunks(4 * taps.next_multiple_of(2));
+    for (index, pixel) in output.chunks_exact_mut(channels.max(1)).enumerate() {
+        let at = row_and_column(index, width);
+        let blocks = op.weights.chunks((4 * taps.next_multiple_of(2)).max(1));
         for (block, (weights, out)) in blocks.zip(pixel.chunks_mut(4)).enumerate() {
             let mut acc = four(op.bias, block);
             for tap in 0..taps {

@@ -14,7 +14,7 @@ pub static SOFTMAX: Kernel = Kernel::in_place(Code::Softmax, softmax);
 
 /// `out = f(a, b)`, where the second operand has as many values, one a channel, or one.
 fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
-    let period = op.second().elements();
+    let period = op.second().elements().max(1);
     let f = |a: u8, b: u8| f(i32::from(a.cast_signed()), i32::from(b.cast_signed())).cast_unsigned();
     if op.in_place {
         let (second, output) = memory.pair(op.second().range(), op.output.range());
@@ -56,7 +56,7 @@ fn add(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ((ma, mb), c, shift) = (multipliers(op), op.b, u32::from(op.shift));
     let (min, max) = (i32::from(op.requant.min), i32::from(op.requant.max));
     binary(op, memory, |a, b| {
-        ((a * ma).wrapping_add(b * mb).wrapping_add(c).wrapping_shr(shift)).clamp(min, max) as i8
+        ((a * ma).wrapping_add(b * mb).wrapping_add(c).wrapping_shr(shift)).max(min).min(max) as i8
     });
 }
 
@@ -96,7 +96,7 @@ fn softmax(op: &Op<'_>, memory: &mut Memory<'_>) {
         for q in row {
             let share = (u64::from(exp(greatest, *q)) * scale + sum / 2).checked_div(sum).unwrap_or(0);
             let value = share.min(1 << 16) as i32 + i32::from(requant.zero_point);
-            *q = value.clamp(i32::from(requant.min), i32::from(requant.max)) as i8 as u8;
+            *q = value.max(i32::from(requant.min)).min(i32::from(requant.max)) as i8 as u8;
         }
     };
     if !op.in_place {
@@ -106,5 +106,5 @@ fn softmax(op: &Op<'_>, memory: &mut Memory<'_>) {
         }
     }
     let (_, output) = memory.pair(0..0, op.output.range());
-    output.chunks_mut(channels).for_each(one);
+    output.chunks_mut(channels.max(1)).for_each(one);
 }

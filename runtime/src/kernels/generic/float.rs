@@ -17,7 +17,7 @@ pub static SOFTMAX_FLOAT: Kernel = Kernel::in_place(Code::SoftmaxFloat, softmax_
 pub fn quantize(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
     let channels = tensor.channels();
     let planes = if channels_first { tensor.height() * tensor.width() } else { 0 };
-    for (index, pixel) in bytes.chunks_exact_mut(channels).enumerate() {
+    for (index, pixel) in bytes.chunks_exact_mut(channels.max(1)).enumerate() {
         for (channel, out) in pixel.iter_mut().enumerate() {
             let place = if channels_first { channel * planes + index } else { index * channels + channel };
             *out = tensor.quant.quantize(input.get(place).copied().unwrap_or(0.0)).cast_unsigned();
@@ -28,7 +28,7 @@ pub fn quantize(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mu
 /// f32(accumulator) · multiplier, the multipliers being f32 here: input scale · weight scale.
 fn dense_float(op: &Op<'_>, memory: &mut Memory<'_>) {
     let input = memory.arena.get(op.input().range()).unwrap_or_default();
-    let blocks = op.weights.chunks(4 * op.depth().next_multiple_of(4));
+    let blocks = op.weights.chunks((4 * op.depth().next_multiple_of(4)).max(1));
     for (index, (blocks, out)) in blocks.zip(memory.output.chunks_mut(4)).enumerate() {
         let acc = dot4(input, blocks, four(op.bias, index));
         for ((out, acc), scale) in out.iter_mut().zip(acc).zip(four(op.multipliers, index)) {
@@ -49,7 +49,7 @@ fn mean_float(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (channels, zero) = (op.input().channels(), i32::from(op.input().quant.zero_point));
     let multiplier = f32::from_bits(Op::word(op.multipliers, 0).cast_unsigned());
     for (channel, out) in memory.output.iter_mut().enumerate().take(channels) {
-        let sum = input.iter().skip(channel).step_by(channels).map(|q| i32::from(q.cast_signed()) - zero);
+        let sum = input.iter().skip(channel).step_by(channels.max(1)).map(|q| i32::from(q.cast_signed()) - zero);
         *out = sum.fold(0i32, i32::wrapping_add) as f32 * multiplier;
     }
 }
@@ -57,7 +57,7 @@ fn mean_float(op: &Op<'_>, memory: &mut Memory<'_>) {
 /// exp(x − greatest) / Σ over the channels, in `libm`'s exp and in order: the same bits on every target.
 fn softmax_float(op: &Op<'_>, memory: &mut Memory<'_>) {
     let scores = memory.output.get_mut(..op.output.elements()).unwrap_or_default();
-    for row in scores.chunks_mut(op.output.channels()) {
+    for row in scores.chunks_mut(op.output.channels().max(1)) {
         let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         for x in row.iter_mut() {

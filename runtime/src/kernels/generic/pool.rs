@@ -1,6 +1,6 @@
 //! Poolings.
 
-use super::conv::source;
+use super::conv::{row_and_column, source};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
@@ -19,8 +19,8 @@ fn pool<T: Copy>(
 ) {
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let (channels, width, taps) = (op.output.channels(), op.output.width(), op.window.taps());
-    for (index, pixel) in output.chunks_exact_mut(channels).enumerate() {
-        let at = [index / width, index % width];
+    for (index, pixel) in output.chunks_exact_mut(channels.max(1)).enumerate() {
+        let at = row_and_column(index, width);
         for (channel, out) in pixel.iter_mut().enumerate() {
             let (mut state, mut count) = (start, 0);
             for place in (0..taps).filter_map(|tap| source(&op.window, at, tap, op.input().shape)) {
@@ -35,7 +35,7 @@ fn pool<T: Copy>(
 
 fn max_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (min, max) = (op.requant.min, op.requant.max);
-    pool(op, memory, i8::MIN, i8::max, |q, _| q.clamp(min, max));
+    pool(op, memory, i8::MIN, i8::max, |q, _| q.max(min).min(max));
 }
 
 /// requantize(Σ(q − zero point), multiplier for that many values).

@@ -1,5 +1,6 @@
 //! Operators that move values.
 
+use super::conv::row_and_column;
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
@@ -14,7 +15,7 @@ pub static CONCAT: Kernel = Kernel::in_place(Code::Concat, concat);
 /// The same bytes under another shape.
 pub static RESHAPE: Kernel = Kernel::in_place(Code::Reshape, reshape);
 
-fn copy(to: &mut [u8], from: &[u8]) {
+pub(super) fn copy(to: &mut [u8], from: &[u8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
     }
@@ -24,8 +25,8 @@ fn pad(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ([_, width, channels], [_, out_width, _], [top, left]) = (op.input().shape, op.output.shape, op.window.pad);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     output.fill(op.output.quant.zero_point.cast_unsigned());
-    let rows = output.chunks_exact_mut(out_width * channels).skip(top);
-    for (from, to) in input.chunks_exact(width * channels).zip(rows) {
+    let rows = output.chunks_exact_mut((out_width * channels).max(1)).skip(top);
+    for (from, to) in input.chunks_exact((width * channels).max(1)).zip(rows) {
         copy(to.get_mut(left * channels..).unwrap_or_default(), from);
     }
 }
@@ -36,8 +37,8 @@ fn transpose(op: &Op<'_>, memory: &mut Memory<'_>) {
     let of = |axis: usize| steps.get(axis).copied().unwrap_or(0);
     let ([p, q, r], [_, out_width, out_channels]) = (op.transpose_axes().map(of), op.output.shape);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
-    for (y, plane) in output.chunks_exact_mut(out_width * out_channels).enumerate() {
-        for (x, row) in plane.chunks_exact_mut(out_channels).enumerate() {
+    for (y, plane) in output.chunks_exact_mut((out_width * out_channels).max(1)).enumerate() {
+        for (x, row) in plane.chunks_exact_mut(out_channels.max(1)).enumerate() {
             for (c, out) in row.iter_mut().enumerate() {
                 *out = input.get(y * p + x * q + c * r).copied().unwrap_or(0);
             }
@@ -50,8 +51,9 @@ fn resize(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ([_, width, channels], [out_height, out_width, _]) = (op.input().shape, op.output.shape);
     let map = |index: usize| Op::word(op.weights, index).cast_unsigned() as usize;
     let (input, output) = memory.pair(op.input().range(), op.output.range());
-    for (index, pixel) in output.chunks_exact_mut(channels).enumerate() {
-        let place = map(index / out_width) * width + map(out_height + index % out_width);
+    for (index, pixel) in output.chunks_exact_mut(channels.max(1)).enumerate() {
+        let [y, x] = row_and_column(index, out_width);
+        let place = map(y) * width + map(out_height + x);
         copy(pixel, input.get(place * channels..).unwrap_or_default());
     }
 }
@@ -61,7 +63,7 @@ fn concat(op: &Op<'_>, memory: &mut Memory<'_>) {
     let mut first = 0;
     for part in op.inputs() {
         let (input, output) = memory.pair(part.range(), op.output.range());
-        for (from, to) in input.chunks_exact(part.channels()).zip(output.chunks_exact_mut(channels)) {
+        for (from, to) in input.chunks_exact(part.channels().max(1)).zip(output.chunks_exact_mut(channels.max(1))) {
             copy(to.get_mut(first..).unwrap_or_default(), from);
         }
         first += part.channels();

@@ -147,7 +147,7 @@ macro_rules! single_step {
 ///
 /// # Safety
 /// `layer` holds what [`Single::new`] made from slices that are still alive, `input` has the depth that it was made for, rounded up to
-/// a multiple of 4, and `out` has room for four bytes a block.
+/// a multiple of 4, and `out` has room for four bytes a block; for [`Single::sums`] four aligned words a block.
 #[unsafe(naked)]
 pub unsafe extern "C" fn single(layer: *const Single, input: *const u8, out: *mut u8) {
     naked_asm!(
@@ -179,6 +179,8 @@ pub unsafe extern "C" fn single(layer: *const Single, input: *const u8, out: *mu
         "subs lr, lr, #1",
         "bne 3b",
         "ldmia sp, {{r0, r2, r3, r8-r11}}",
+        "cmp r10, #0",
+        "beq 4f",
         "ldrd r12, lr, [r8], #8",
         "smmla r4, r4, r12, r9",
         "smmla r5, r5, lr, r9",
@@ -199,6 +201,13 @@ pub unsafe extern "C" fn single(layer: *const Single, input: *const u8, out: *mu
         "str r4, [r2], #4",
         "subs r11, r11, #1",
         "bne 2b",
+        "b 5f",
+        // The sums themselves.
+        "4:",
+        "stmia r2!, {{r4-r7}}",
+        "subs r11, r11, #1",
+        "bne 2b",
+        "5:",
         "add sp, sp, #36",
         "pop {{r4-r11, pc}}",
     )

@@ -83,6 +83,11 @@ pub unsafe fn single(layer: *const Single, input: *const u8, out: *mut u8) {
             }
             (weights, row) = (weights.wrapping_add(1), row.wrapping_add(1));
         }
+        if layer.shift == 0 {
+            // SAFETY: for sums the caller gives room for four words a block.
+            unsafe { out.cast::<[i32; 4]>().add(block).write(sums) };
+            continue;
+        }
         for (output, (sum, multiplier)) in sums.into_iter().zip(multipliers).enumerate() {
             // SAFETY: the caller gives room for four bytes a block.
             unsafe { *out.add(4 * block + output) = requantize(sum, multiplier, layer.high_word, layer.shift) as u8 };

@@ -209,6 +209,8 @@ pub unsafe extern "C" fn single(layer: *const Single, input: *const u8, out: *mu
         "subs lr, lr, #1",
         "bne 3b",
         "ldmia sp, {{r0, r2, r3, r8-r11}}",
+        "cmp r10, #0",
+        "beq 4f",
         "ldr lr, [r8], #4",
         "smull r12, r4, r4, lr",
         "ldr lr, [r8], #4",
@@ -235,6 +237,13 @@ pub unsafe extern "C" fn single(layer: *const Single, input: *const u8, out: *mu
         "str r4, [r2], #4",
         "subs r11, r11, #1",
         "bne 2b",
+        "b 5f",
+        // The sums themselves.
+        "4:",
+        "stmia r2!, {{r4-r7}}",
+        "subs r11, r11, #1",
+        "bne 2b",
+        "5:",
         "add sp, sp, #36",
         "pop {{r4-r11, pc}}",
     )
