@@ -4,10 +4,10 @@
 //! use hone_runtime::plan::Requant;
 //!
 //! let mut multipliers = [0; 2];
-//! let requant = Requant::fit(&[0.1, 0.05], &mut multipliers)?.with_output(3, -128, 127)?;
-//! assert_eq!(requant.apply(25, multipliers[0]), 6); // 2.5 rounds half up: 3, plus the zero point 3
-//! assert_eq!(requant.apply(-25, multipliers[0]), 1); // -2.5 rounds half up: -2
-//! assert_eq!(requant.apply(100, multipliers[1]), 8);
+//! let requant = Requant::fit(&[0.125, 0.0625], &mut multipliers)?.with_output(3, -128, 127)?;
+//! assert_eq!(requant.apply(20, multipliers[0]), 6); // 2.5 rounds half up: 3, plus the zero point 3
+//! assert_eq!(requant.apply(-20, multipliers[0]), 1); // -2.5 rounds half up: -2
+//! assert_eq!(requant.apply(100, multipliers[1]), 9); // 6.25
 //! # Ok::<(), hone_runtime::Error>(())
 //! ```
 
