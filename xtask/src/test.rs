@@ -13,6 +13,7 @@ pub fn run(full: bool) -> Result {
     no_std_builds()?;
     // The runtime has no heavy dependency: its tests run unoptimised, with overflow checks.
     step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime"]))?;
+    fuzz_targets()?;
     if installed.aarch64 {
         same_bits_on_aarch64()?;
     }
@@ -49,6 +50,13 @@ fn same_bits_on_aarch64() -> Result {
     let kernels = ["kernels", "native_same_bits"];
     tests("kernels on a Cortex-A53 (qemu)", "cortex-a53", &kernels, &["neon", "every_processor"])?;
     tests("kernels on an aarch64 with everything (qemu)", "max", &kernels, &["dotprod", "i8mm", "every_processor"])
+}
+
+/// The fuzz targets compile. Without libFuzzer itself, which is C++ and not needed until a target is linked: `fuzz/README.md`.
+fn fuzz_targets() -> Result {
+    let mut check = cargo(&["check", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    check.arg(step::target().join("fuzz")).env("CUSTOM_LIBFUZZER_PATH", step::target().join("libfuzzer.a"));
+    step::run("fuzz targets", &mut check)
 }
 
 fn no_std_builds() -> Result {
