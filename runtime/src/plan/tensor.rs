@@ -30,14 +30,14 @@ impl Tensor {
     #[must_use]
     pub fn elements(&self) -> usize {
         let [h, w, c] = self.shape;
-        // `decode` and the writer bound the product.
-        h.saturating_mul(w).saturating_mul(c)
+        // `decode` bounds the product of a plan's tensors.
+        h.wrapping_mul(w).wrapping_mul(c)
     }
 
     /// Number of bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.elements().saturating_mul(self.dtype.bytes())
+        self.elements().wrapping_mul(self.dtype.bytes())
     }
 
     /// Height.
@@ -60,6 +60,7 @@ impl Tensor {
 
     /// Bytes of the arena that it takes; empty where it lies in the caller's output.
     #[must_use]
+    #[inline(never)]
     pub fn range(&self) -> Range<usize> {
         self.offset.map_or(0..0, |offset| offset..offset.saturating_add(self.bytes()))
     }

@@ -41,7 +41,7 @@ impl Outputs {
 
     /// # Safety
     /// What the pairs were made from is alive, and both rows have room for all outputs; `second` may be `first`, which is stored last.
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn run(&self, first: *mut u8, second: *mut u8) {
         for (part, pairs) in self.parts.iter().enumerate() {
             if let Some(pairs) = pairs {
@@ -62,31 +62,43 @@ impl Outputs {
 }
 
 /// Pixels of a pointwise convolution.
-struct Pixels<'a> {
-    layer: &'a Layer<'a>,
+struct Pixels {
+    calls: Outputs,
     input: *const u8,
     output: *mut u8,
     /// Bytes of a pixel of each.
     sizes: [usize; 2],
-    patches: *mut [u32],
+    patches: *mut u32,
+    steps: usize,
 }
 
-impl Pixels<'_> {
-    /// What makes two pixels, given their numbers, which have to be pixels of both tensors; the second may be the first.
-    fn calls(&self) -> Option<impl Fn(usize, usize)> {
-        let Self { layer, input, output, sizes: [inputs, outputs], patches } = *self;
-        if !input.addr().is_multiple_of(4) {
-            return None;
+impl Pixels {
+    fn new(
+        layer: &Layer<'_>,
+        input: *const u8,
+        output: *mut u8,
+        sizes: [usize; 2],
+        patches: *mut [u32],
+    ) -> Option<Self> {
+        let calls = Outputs::new(layer, patches, sizes[1])?;
+        let patches = patches.cast();
+        let aligned = input.addr().is_multiple_of(4);
+        aligned.then_some(Self { calls, input, output, sizes, patches, steps: layer.steps })
+    }
+
+    /// Makes two pixels.
+    ///
+    /// # Safety
+    /// They are pixels of both tensors, of the sizes that `new` was given; the second may be the first.
+    #[inline(never)]
+    unsafe fn two(&self, first: usize, second: usize) {
+        let [inputs, outputs] = self.sizes;
+        let (a, b) = (self.input.wrapping_add(first * inputs), self.input.wrapping_add(second * inputs));
+        // SAFETY: the caller's, and the patches have room for two pixels, which `Outputs::new` has checked.
+        unsafe {
+            expand_two(a.cast(), b.cast(), self.patches, self.steps);
+            self.calls.run(self.output.wrapping_add(first * outputs), self.output.wrapping_add(second * outputs));
         }
-        let (calls, steps) = (Outputs::new(layer, patches, outputs)?, layer.steps);
-        Some(move |first: usize, second: usize| {
-            let (a, b) = (input.wrapping_add(first * inputs), input.wrapping_add(second * inputs));
-            // SAFETY: the pixels are there, and the patches have room for two, which `Outputs::new` has checked.
-            unsafe {
-                expand_two(a.cast(), b.cast(), patches.cast(), steps);
-                calls.run(output.wrapping_add(first * outputs), output.wrapping_add(second * outputs));
-            }
-        })
     }
 }
 
@@ -117,19 +129,14 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
         }
         (input.as_ptr(), output.as_mut_ptr(), scratch)
     };
-    let pixels_of = Pixels { layer: &layer, input, output, sizes: [inputs, outputs], patches: words_mut(scratch)? };
-    let two = pixels_of.calls()?;
-    if op.in_place && outputs > inputs {
-        let mut end = pixels;
-        while end > 0 {
-            let first = end.saturating_sub(2);
-            two(first, end - 1);
-            end = first;
-        }
-    } else {
-        for first in (0..pixels).step_by(2) {
-            two(first, (first + 1).min(pixels - 1));
-        }
+    let all = Pixels::new(&layer, input, output, [inputs, outputs], words_mut(scratch)?)?;
+    let backwards = op.in_place && outputs > inputs;
+    for done in (0..pixels).step_by(2) {
+        let left = pixels - done;
+        let (first, second) =
+            if backwards { (left.saturating_sub(2), left - 1) } else { (done, done + 1 - usize::from(left == 1)) };
+        // SAFETY: both are below `pixels`, of which both tensors have as many, as was checked above.
+        unsafe { all.two(first, second) };
     }
     Some(())
 }
@@ -141,11 +148,10 @@ fn without_scratch(layer: &Layer<'_>, input: &[u8], output: &mut [u8], sizes: [u
     let pixels = room.checked_div(outputs)? / 2 * 2;
     if pixels > 0 {
         let (front, back) = output.split_at_mut_checked(room)?;
-        let patches = words_mut(back)?;
-        let pixels_of = Pixels { layer, input: input.as_ptr(), output: front.as_mut_ptr(), sizes, patches };
-        let two = pixels_of.calls()?;
+        let all = Pixels::new(layer, input.as_ptr(), front.as_mut_ptr(), sizes, words_mut(back)?)?;
         for first in (0..pixels).step_by(2) {
-            two(first, first + 1);
+            // SAFETY: `pixels` is even, and so many fit `front`; the input has more.
+            unsafe { all.two(first, first + 1) };
         }
     }
     rows(layer, input.get(pixels * inputs..)?, inputs, output.get_mut(pixels * outputs..)?, outputs)

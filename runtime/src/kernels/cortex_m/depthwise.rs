@@ -267,6 +267,7 @@ impl Rows {
     }
 
     /// A row of outputs for any window.
+    #[inline(never)]
     fn outputs(&self, strip: &[u32; STRIP], block: &[u32; BLOCK], outputs: usize, out: *mut u8) {
         let ([_, columns], [_, right], [_, distance]) = (self.window.kernel, self.window.stride, self.window.dilation);
         let (bias, rest) = block.split_at_checked(4).unwrap_or_default();
