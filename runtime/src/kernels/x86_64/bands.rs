@@ -72,27 +72,37 @@ impl Bands {
         element: usize,
         unpack: fn(&[u8], &mut [u8]),
     ) {
-        let ([height, width, channels], [above, left]) = (op.input().shape, op.window.pad);
         let first = rows.start * op.window.stride[0];
+        for (row, to) in (first..first + self.height(op, rows.len())).zip(band.chunks_exact_mut(self.row)) {
+            self.fill_row(op, row, input, to, element, unpack);
+        }
+    }
+
+    /// Fills one row, whose number counts the border's rows, too.
+    pub(super) fn fill_row(
+        &self,
+        op: &Op<'_>,
+        row: usize,
+        input: &[u8],
+        to: &mut [u8],
+        element: usize,
+        unpack: fn(&[u8], &mut [u8]),
+    ) {
+        let ([height, width, channels], [above, left]) = (op.input().shape, op.window.pad);
         let zeros = [op.input().quant.zero_point.cast_unsigned(); 32];
         let border = |to: &mut [u8]| to.chunks_mut(32 * element).for_each(|to| unpack(&zeros, to));
-        for (row, to) in (first..first + self.height(op, rows.len())).zip(band.chunks_exact_mut(self.row)) {
-            let Some(y) = row.checked_sub(above).filter(|y| *y < height) else {
-                border(to);
-                continue;
-            };
-            let (before, rest) = to.split_at_mut_checked(left * self.pixel).unwrap_or_default();
-            let columns = width.min(rest.len() / self.pixel);
-            let (inside, behind) = rest.split_at_mut_checked(columns * self.pixel).unwrap_or_default();
-            border(before);
-            border(behind);
-            let from = input.get(y * width * channels..(y * width + columns) * channels).unwrap_or_default();
-            if self.pixel == channels * element {
-                unpack(from, inside);
-            } else {
-                for (from, to) in from.chunks_exact(channels).zip(inside.chunks_exact_mut(self.pixel)) {
-                    unpack(from, to);
-                }
+        let Some(y) = row.checked_sub(above).filter(|y| *y < height) else { return border(to) };
+        let (before, rest) = to.split_at_mut_checked(left * self.pixel).unwrap_or_default();
+        let columns = width.min(rest.len() / self.pixel);
+        let (inside, behind) = rest.split_at_mut_checked(columns * self.pixel).unwrap_or_default();
+        border(before);
+        border(behind);
+        let from = input.get(y * width * channels..(y * width + columns) * channels).unwrap_or_default();
+        if self.pixel == channels * element {
+            unpack(from, inside);
+        } else {
+            for (from, to) in from.chunks_exact(channels).zip(inside.chunks_exact_mut(self.pixel)) {
+                unpack(from, to);
             }
         }
     }

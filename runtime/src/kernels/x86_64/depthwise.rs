@@ -4,12 +4,14 @@
 //! `vpmaddwd`; `unpack` works within halves of 128 bits, so that one half of the sums belongs to lanes 0–3 and 8–11, the other to 4–7
 //! and 12–15, which is the order that packing them together undoes.
 
+mod any;
+mod three;
+
 use core::arch::x86_64::*;
 
-use super::bands::Bands;
 use super::simd::{Lanes, Multipliers, load32, store16, unswap, widen};
 use crate::kernels::{Kernel, Memory};
-use crate::plan::{Code, Op, Requant};
+use crate::plan::{Code, Op};
 
 /// Depthwise convolution.
 pub(super) static DEPTHWISE: Kernel =
@@ -17,22 +19,28 @@ pub(super) static DEPTHWISE: Kernel =
 
 /// Bytes of bias and multipliers of a lane group.
 const NUMBERS: usize = 128;
-/// What a load may read behind the last value.
-const SLACK: usize = 64;
+
+/// The taps of a pair; `None`: weights of zero.
+type Pair = [Option<usize>; 2];
 
 /// Channels of a pixel in the workspace.
 fn channels(op: &Op<'_>) -> usize {
     op.output.channels().next_multiple_of(8)
 }
 
-/// Pairs of taps.
-fn pairs(op: &Op<'_>) -> usize {
-    op.window.taps().div_ceil(2)
+/// The pairs whose weights are packed, in order.
+fn pairs(op: &Op<'_>) -> impl Iterator<Item = Pair> + use<> {
+    let (taps, is_three) = (op.window.taps(), three::fits(op));
+    let count = if is_three { three::PAIRS.len() } else { taps.div_ceil(2) };
+    (0..count).map(move |pair| match three::PAIRS.get(pair) {
+        Some(pair) if is_three => *pair,
+        _ => [Some(2 * pair), Some(2 * pair + 1).filter(|tap| *tap < taps)],
+    })
 }
 
 /// Bytes of a lane group: bias, multipliers, weights of every pair.
 fn group_bytes(op: &Op<'_>) -> usize {
-    NUMBERS + 64 * pairs(op)
+    NUMBERS + 64 * pairs(op).count()
 }
 
 fn packed_bytes(op: &Op<'_>) -> usize {
@@ -63,10 +71,10 @@ fn pack(op: &Op<'_>, packed: &mut [u8]) {
             // Beyond the plan's channels, which are rounded up to 4, there are zeros.
             *number = Op::word(from, channel(op, first, index % 16)).to_le_bytes();
         }
-        for (pair, own) in weights.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+        for (pair, own) in pairs(op).zip(weights.as_chunks_mut::<64>().0) {
             for (lane, own) in own.as_chunks_mut::<4>().0.iter_mut().enumerate() {
                 let channel = channel(op, first, lane);
-                let [[a, b], [c, d]] = [2 * pair, 2 * pair + 1].map(|tap| weight(channel, tap).to_le_bytes());
+                let [[a, b], [c, d]] = pair.map(|tap| tap.map_or(0, |tap| weight(channel, tap)).to_le_bytes());
                 *own = [a, b, c, d];
             }
         }
@@ -74,161 +82,68 @@ fn pack(op: &Op<'_>, packed: &mut [u8]) {
 }
 
 fn workspace_bytes(op: &Op<'_>) -> usize {
-    let bands = Bands::new(op, 2 * channels(op));
-    16 * pairs(op) + bands.bytes(op) + SLACK
+    if three::fits(op) { three::workspace_bytes(op) } else { any::workspace_bytes(op) }
 }
 
 fn depthwise(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let bands = Bands::new(op, 2 * channels(op));
-    let [_, width, outputs] = op.output.shape;
-    let (taps, band) = memory.workspace.split_at_mut_checked(16 * pairs(op)).unwrap_or_default();
-    let taps = taps.as_chunks_mut::<8>().0;
-    let [_, columns] = op.window.kernel;
-    for (index, tap) in taps.iter_mut().enumerate() {
-        // The last pair of an odd number of taps has zeros for its second weights.
-        let index = index.min(op.window.taps() - 1);
-        *tap = (bands.tap(op, index / columns, index % columns) as u64).to_ne_bytes();
-    }
-    for rows in bands.iter(op) {
-        let input = memory.arena.get(op.input().range()).unwrap_or_default();
-        bands.fill(op, rows.clone(), input, band, 2, |from, to| {
-            // SAFETY: this kernel is reached only through its tiers, which are handed out where the processor has AVX2.
-            unsafe { widen(from, to) }
-        });
-        let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
-        let output = output.get_mut(rows.start * width * outputs..rows.end * width * outputs).unwrap_or_default();
-        for (y, out) in output.chunks_exact_mut(width * outputs).enumerate() {
-            let band = band.get(bands.patch(op, y, 0)..).unwrap_or_default();
-            let step = bands.patch(op, 0, 1);
-            for (group, packed) in memory.packed.chunks_exact(group_bytes(op)).enumerate() {
-                let Some(band) = band.get(32 * group..) else { return };
-                let Some(out) = out.get_mut(16 * group..) else { return };
-                let row = Row { band, taps, step, packed, width, outputs: outputs - 16 * group, stride: outputs };
-                // SAFETY: as above.
-                unsafe {
-                    if channels(op) - 16 * group < 16 {
-                        row.run::<true>(op.requant, out);
-                    } else {
-                        row.run::<false>(op.requant, out);
-                    }
-                }
-            }
-        }
-    }
+    // SAFETY: this kernel is reached only through its tiers, which are handed out where the processor has AVX2.
+    unsafe { if three::fits(op) { three::run(op, memory) } else { any::run(op, memory) } }
 }
 
-/// One row of outputs of one lane group.
-struct Row<'a> {
-    /// int16 activations, from the first pixel's patch on.
-    band: &'a [u8],
-    /// Distances of the taps, an even number of them.
-    taps: &'a [[u8; 8]],
-    /// Bytes from one pixel's patch to the next.
-    step: usize,
-    packed: &'a [u8],
-    /// Pixels.
-    width: usize,
+fn unpack(from: &[u8], to: &mut [u8]) {
+    // SAFETY: as above.
+    unsafe { widen(from, to) }
+}
+
+/// One lane group.
+struct Group<'a> {
+    bias: [__m256i; 2],
+    multipliers: [Multipliers; 2],
+    weights: &'a [[u8; 64]],
     /// Channels from the group's first on.
     outputs: usize,
-    /// Bytes of an output pixel.
-    stride: usize,
 }
 
-impl Row<'_> {
-    /// `HALF`: lanes are 8 channels of two pixels.
-    #[target_feature(enable = "avx2")]
-    fn run<const HALF: bool>(&self, requant: Requant, out: &mut [u8]) {
-        let last = self.taps.iter().map(|tap| u64::from_ne_bytes(*tap) as usize).max().unwrap_or(0);
-        let (numbers, weights) = self.packed.split_at_checked(NUMBERS).unwrap_or_default();
-        let weights = weights.as_chunks::<64>().0;
-        let [bias_low, bias_high, low, high] = numbers.as_chunks::<32>().0 else { return };
-        let taps = self.taps.as_chunks::<2>().0;
-        if (self.width - 1) * self.step + last + 32 > self.band.len() || weights.len() < taps.len() {
-            return;
-        }
-        let bias = [load32(bias_low), load32(bias_high)];
-        let multipliers = [Multipliers::new(load32(low)), Multipliers::new(load32(high))];
-        let lanes = Lanes::new(requant);
-        let per_vector = if HALF { 2 } else { 1 };
-        let mut x = 0;
-        while x < self.width {
-            // Places beyond the last pixel repeat it; their results are not stored.
-            let at = |index: usize| (x + index).min(self.width - 1) * self.step;
-            let starts = [[at(0), at(per_vector - 1)], [at(per_vector), at(2 * per_vector - 1)]];
-            let mut acc = [bias; 2];
-            for ([first, second], weights) in taps.iter().zip(weights) {
-                let [low, high] = weights.as_chunks::<32>().0 else { return };
-                let weights = [load32(low), load32(high)];
-                let [first, second] = [first, second].map(|tap| u64::from_ne_bytes(*tap) as usize);
-                for (acc, start) in acc.iter_mut().zip(starts) {
-                    // SAFETY: no pixel and no tap is beyond those of the check above.
-                    let (a, b) = unsafe { (self.load::<HALF>(start, first), self.load::<HALF>(start, second)) };
-                    let pairs = [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)];
-                    for ((acc, pair), weight) in acc.iter_mut().zip(pairs).zip(weights) {
-                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(pair, weight));
-                    }
-                }
-            }
-            if lanes.shifts() {
-                let mut shifted = acc;
-                lanes.shift_left(shifted.as_flattened_mut());
-                acc = shifted;
-            }
-            let [m_low, m_high] = multipliers;
-            let [a, b] = acc.map(|[low, high]| _mm256_packs_epi32(lanes.apply(low, m_low), lanes.apply(high, m_high)));
-            let bytes = lanes.clamp(unswap(_mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi16(a, b))));
-            for half in [_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes)] {
-                if HALF {
-                    self.store(out, x, half);
-                    self.store(out, x + 1, _mm_unpackhi_epi64(half, half));
-                } else {
-                    self.store(out, x, half);
-                }
-                x += per_vector;
-            }
-        }
-    }
-
-    /// One tap of a lane group.
-    ///
-    /// # Safety
-    /// 32 bytes can be read at either of `start` + `tap`; 16 are enough where `HALF`.
+impl<'a> Group<'a> {
+    /// Lane group `index`, in which every group takes `bytes`.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn load<const HALF: bool>(&self, start: [usize; 2], tap: usize) -> __m256i {
-        let [first, second] = start;
-        // SAFETY: the caller's.
-        unsafe {
-            let first = self.band.as_ptr().add(first + tap);
-            if HALF {
-                let second = self.band.as_ptr().add(second + tap);
-                _mm256_loadu2_m128i(second.cast(), first.cast())
-            } else {
-                _mm256_loadu_si256(first.cast())
-            }
-        }
+    fn new(op: &Op<'_>, packed: &'a [u8], index: usize, bytes: usize) -> Option<Self> {
+        let (numbers, weights) = packed.get(index * bytes..(index + 1) * bytes)?.split_at_checked(NUMBERS)?;
+        let [bias_low, bias_high, low, high] = numbers.as_chunks::<32>().0 else { return None };
+        Some(Self {
+            bias: [load32(bias_low), load32(bias_high)],
+            multipliers: [Multipliers::new(load32(low)), Multipliers::new(load32(high))],
+            weights: weights.as_chunks().0,
+            outputs: op.output.channels() - 16 * index,
+        })
     }
+}
 
-    /// The group's channels of pixel `x`, unless it is beyond the last.
+impl Group<'_> {
+    /// Requantizes two vectors; the results of the first are in the lower half.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn store(&self, out: &mut [u8], x: usize, values: __m128i) {
-        let Some(to) = out.get_mut(x * self.stride..) else { return };
-        if self.outputs >= 16
-            && let Some(to) = to.first_chunk_mut()
-        {
-            return store16(to, values);
+    fn requantize(&self, lanes: &Lanes, mut acc: [[__m256i; 2]; 2]) -> __m256i {
+        if lanes.shifts() {
+            // A copy, as what has an address does not stay in registers.
+            let mut shifted = acc;
+            lanes.shift_left(shifted.as_flattened_mut());
+            acc = shifted;
         }
-        let mut all = [0; 16];
-        store16(&mut all, values);
-        if self.outputs == 8
-            && let (Some(to), Some(from)) = (to.first_chunk_mut::<8>(), all.first_chunk::<8>())
-        {
-            *to = *from;
-            return;
-        }
-        for (to, from) in to.iter_mut().zip(all).take(self.outputs) {
-            *to = from;
-        }
+        let [m_low, m_high] = self.multipliers;
+        let [[a_low, a_high], [b_low, b_high]] = acc;
+        let a = _mm256_packs_epi32(lanes.apply(a_low, m_low), lanes.apply(a_high, m_high));
+        let b = _mm256_packs_epi32(lanes.apply(b_low, m_low), lanes.apply(b_high, m_high));
+        lanes.clamp(unswap(_mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi16(a, b))))
     }
+}
+
+/// The first `outputs` of 16 bytes, as far as there is room.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn store(to: &mut [u8], values: __m128i, outputs: usize) {
+    let mut all = [0; 16];
+    store16(&mut all, values);
+    to.iter_mut().zip(all).take(outputs).for_each(|(to, from)| *to = from);
 }
