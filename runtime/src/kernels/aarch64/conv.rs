@@ -2,7 +2,7 @@
 
 use super::bands::{Bands, SLACK};
 use super::pack::Runs;
-use super::tile::{Isa, Outputs, Panel, Places, Walk};
+use super::tile::{Isa, Layer, Offsets, Outputs, Pixels, Places, Walk};
 use super::vector::Narrow;
 use crate::kernels::Memory;
 use crate::plan::Op;
@@ -45,16 +45,11 @@ pub(super) fn run<I: Isa, const P: usize, const B: usize, const T: usize>(
     memory: &mut Memory<'_>,
 ) {
     let runs = Runs::new(op, I::STEP);
-    let layer = Layer {
-        isa,
-        weights: if repacks::<I>(&runs) { memory.packed } else { op.weights },
-        depth: runs.depth(),
-        outputs: Outputs { bias: op.bias, multipliers: op.multipliers, narrow: Narrow::new(op.requant) },
-        group_outputs: op.group_outputs(),
-        channels: op.output.channels(),
-    };
+    let weights = if repacks::<I>(&runs) { memory.packed } else { op.weights };
+    let outputs = Outputs { bias: op.bias, multipliers: op.multipliers, narrow: Narrow::new(op.requant) };
+    let layer = Layer { weights, depth: runs.depth(), outputs, group_outputs: op.group_outputs() };
     if op.in_place {
-        return in_place::<I, P, B, T>(&layer, op, memory);
+        return in_place::<I, P, B, T>(isa, &layer, op, memory);
     }
     let bands = Bands::new(op, runs.is_padded());
     let Ok([input, output]) = memory.arena.get_disjoint_mut([op.input().range(), op.output.range()]) else { return };
@@ -74,7 +69,8 @@ pub(super) fn run<I: Isa, const P: usize, const B: usize, const T: usize>(
         let out = output.get_mut(first * width * channels..).unwrap_or_default();
         for group in 0..op.groups {
             let source = source.get(group * op.group_inputs()..).unwrap_or_default();
-            layer.pixels::<P, B, T>(source, walk, grid, rows * width, group, out);
+            let part = Part { source, walk, grid, count: rows * width, group, channels };
+            part.run::<I, P, B, T>(isa, &layer, out);
         }
     }
 }
@@ -82,7 +78,8 @@ pub(super) fn run<I: Isa, const P: usize, const B: usize, const T: usize>(
 /// From the front where pixels shrink, from the back where they grow, so that no pixel is overwritten before it was read.
 #[inline(always)]
 fn in_place<I: Isa, const P: usize, const B: usize, const T: usize>(
-    layer: &Layer<'_, I>,
+    isa: I,
+    layer: &Layer<'_>,
     op: &Op<'_>,
     memory: &mut Memory<'_>,
 ) {
@@ -104,7 +101,8 @@ fn in_place<I: Isa, const P: usize, const B: usize, const T: usize>(
         copy.copy_from_slice(read);
         let to = start + first * outputs;
         let Some(out) = memory.arena.get_mut(to..to + count * outputs) else { return };
-        layer.pixels::<P, B, T>(memory.workspace, walk, grid, count, 0, out);
+        let part = Part { source: memory.workspace, walk, grid, count, group: 0, channels: outputs };
+        part.run::<I, P, B, T>(isa, layer, out);
     }
 }
 
@@ -116,96 +114,51 @@ struct Grid {
     row_step: usize,
 }
 
-/// What is the same for all pixels.
-struct Layer<'a, I> {
-    isa: I,
-    /// Panels of 4 outputs, group by group.
-    weights: &'a [u8],
-    depth: usize,
-    outputs: Outputs<'a>,
-    /// Outputs of a group.
-    group_outputs: usize,
+/// Neighbouring pixels of one group of channels.
+struct Part<'a> {
+    source: &'a [u8],
+    walk: Walk,
+    grid: Grid,
+    /// Number of pixels.
+    count: usize,
+    group: usize,
     /// Bytes of an output pixel.
     channels: usize,
 }
 
-impl<I: Isa> Layer<'_, I> {
-    /// `count` pixels of one group.
+impl Part<'_> {
     #[inline(always)]
-    fn pixels<const P: usize, const B: usize, const T: usize>(
-        &self,
-        source: &[u8],
-        walk: Walk,
-        grid: Grid,
-        count: usize,
-        group: usize,
-        out: &mut [u8],
-    ) {
-        let mut cursor = Cursor { grid, x: 0, row: 0, at: 0 };
+    fn run<I: Isa, const P: usize, const B: usize, const T: usize>(&self, isa: I, layer: &Layer<'_>, out: &mut [u8]) {
+        let mut cursor = Cursor { grid: self.grid, x: 0, row: 0, at: 0 };
         let mut done = 0;
-        while done < count {
-            let left = count - done;
+        while done < self.count {
+            let left = self.count - done;
             // A whole tile with its last pixel repeated costs less than several small ones, from half a tile on.
             if 2 * left >= P {
-                let taken = left.min(P);
-                let (from, to) = (cursor.take(taken), self.to::<P>(done, taken, group));
-                self.blocks::<P, B>(source, from, walk, group, to, out);
-                done += taken;
+                done += self.tiles::<I, P, B>(isa, layer, &mut cursor, done, out);
             } else {
-                let taken = left.min(T);
-                let (from, to) = (cursor.take(taken), self.to::<T>(done, taken, group));
-                self.blocks::<T, 4>(source, from, walk, group, to, out);
-                done += taken;
+                done += self.tiles::<I, T, 4>(isa, layer, &mut cursor, done, out);
             }
         }
     }
 
-    /// Where pixels `first` and following go, the last repeated.
+    /// The next pixels, as many as a tile takes or as there are; how many.
     #[inline(always)]
-    fn to<const P: usize>(&self, first: usize, taken: usize, group: usize) -> [usize; P] {
-        core::array::from_fn(|pixel| {
-            (first + pixel.min(taken.saturating_sub(1))) * self.channels + group * self.group_outputs
-        })
-    }
-
-    /// Every output of one group for the pixels at `from`.
-    #[inline(always)]
-    fn blocks<const P: usize, const B: usize>(
+    fn tiles<I: Isa, const P: usize, const B: usize>(
         &self,
-        source: &[u8],
-        from: [usize; P],
-        walk: Walk,
-        group: usize,
-        to: [usize; P],
+        isa: I,
+        layer: &Layer<'_>,
+        cursor: &mut Cursor,
+        done: usize,
         out: &mut [u8],
-    ) {
-        let Some(places) = Places::new(source, from, walk) else { return };
-        let blocks = self.group_outputs.div_ceil(4);
-        let mut block = 0;
-        while block + B <= blocks {
-            self.tile::<P, B>(&places, group, block, to, out);
-            block += B;
+    ) -> usize {
+        let taken = P.min(self.count - done);
+        let first = done * self.channels + self.group * layer.group_outputs;
+        let to = core::array::from_fn(|pixel| first + pixel.min(taken - 1) * self.channels);
+        if let Some(places) = Places::new(self.source, cursor.take(taken), self.walk) {
+            isa.tiles::<P, B>(layer, &Pixels { places, group: self.group, to: Offsets::new(to) }, out);
         }
-        while block < blocks {
-            self.tile::<P, 1>(&places, group, block, to, out);
-            block += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn tile<const P: usize, const B: usize>(
-        &self,
-        places: &Places<'_, P>,
-        group: usize,
-        block: usize,
-        to: [usize; P],
-        out: &mut [u8],
-    ) {
-        let index = group * self.group_outputs.div_ceil(4) + block;
-        let Some(panel) = Panel::<B>::new(self.weights, index, self.depth) else { return };
-        let sums = self.isa.sums(places, &panel, self.outputs.bias(index));
-        let count = self.group_outputs - 4 * block;
-        self.outputs.store(sums, index, count, to.map(|to| to + 4 * block), out);
+        taken
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::tile::{Isa, Outputs, Panel, Places, Walk};
+use super::tile::{Isa, Offsets, Outputs, Panel, Places, Walk};
 use super::vector::{Narrow, quad};
 use crate::kernels::Memory;
 use crate::plan::Op;
@@ -57,7 +57,12 @@ struct Requantize<'a> {
 impl Finish for Requantize<'_> {
     #[inline(always)]
     fn finish<const B: usize>(&mut self, index: usize, sums: [int32x4_t; B]) {
-        self.outputs.store([sums], index, self.len.saturating_sub(4 * index), [4 * index], self.out);
+        let (to, count) = (Offsets::new([4 * index]), self.len.saturating_sub(4 * index));
+        if count >= 4 * B {
+            self.outputs.store([sums], index, to, self.out);
+        } else {
+            self.outputs.store_some([sums], index, to, count, self.out);
+        }
     }
 }
 

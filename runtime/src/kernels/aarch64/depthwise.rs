@@ -6,7 +6,7 @@ use core::arch::aarch64::*;
 
 use super::bands::Bands;
 use super::neon::{FLAG_BYTES, has_least};
-use super::vector::{Narrow, words};
+use super::vector::{Narrow, mlal_high, mull_high, words};
 use crate::kernels::{Kernel, Memory, generic};
 use crate::plan::{Code, Op};
 
@@ -62,94 +62,85 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
         return (generic::DEPTHWISE.run)(op, memory);
     }
     let Some((flag, weights)) = memory.packed.split_at_checked(FLAG_BYTES) else { return };
-    if flag.first().is_some_and(|flag| *flag == 0) {
-        rows::<false>(op, weights, memory.arena, memory.workspace);
-    } else {
-        rows::<true>(op, weights, memory.arena, memory.workspace);
-    }
-}
-
-/// Row by row of outputs, and in each block by block of channels, so that weights stay in registers along a row.
-fn rows<const LEAST: bool>(op: &Op<'_>, weights: &[u8], arena: &mut [u8], workspace: &mut [u8]) {
-    let Ok([input, output]) = arena.get_disjoint_mut([op.input().range(), op.output.range()]) else { return };
+    let Ok([input, output]) = memory.arena.get_disjoint_mut([op.input().range(), op.output.range()]) else { return };
+    let rare = op.requant.left() > 0 || flag.first().is_none_or(|flag| *flag != 0);
     let [height, width, channels] = op.output.shape;
     let (bands, narrow) = (Bands::new(op, false), Narrow::new(op.requant));
     let ([stride_y, stride_x], [dilation_y, dilation_x]) = (op.window.stride, op.window.dilation);
-    let [window_rows, columns] = op.window.kernel;
-    for first in (0..height).step_by(bands.rows().max(1)) {
-        let rows = bands.rows().min(height - first);
-        let source = bands.read(op, input, first, rows, workspace);
-        for row in 0..rows {
-            let source = source.get(row * stride_y * bands.row_bytes()..).unwrap_or_default();
-            let out = output.get_mut((first + row) * width * channels..).unwrap_or_default();
-            let mut behind = weights;
-            for (first, lanes) in blocks(channels) {
-                let (weights, rest) = behind.split_at_checked(lanes * columns * window_rows).unwrap_or_default();
-                behind = rest;
-                let strip = Strip {
-                    source: source.get(first..).unwrap_or_default(),
-                    window: [window_rows, columns],
-                    row_step: dilation_y * bands.row_bytes(),
-                    tap_step: dilation_x * channels,
-                    step: stride_x * channels,
-                    count: width,
-                    weights,
-                    bias: op.bias.get(4 * first..).unwrap_or_default(),
-                    multipliers: op.multipliers.get(4 * first..).unwrap_or_default(),
-                    narrow: &narrow,
-                    out_step: channels,
-                };
-                let out = out.get_mut(first..).unwrap_or_default();
-                if lanes == 16 { strip.run::<2, LEAST>(out) } else { strip.run::<1, LEAST>(out) }
+    for first_row in (0..height).step_by(bands.rows().max(1)) {
+        let rows = bands.rows().min(height - first_row);
+        let source = bands.read(op, input, first_row, rows, memory.workspace);
+        let out = output.get_mut(first_row * width * channels..).unwrap_or_default();
+        let mut behind = weights;
+        // Block by block of channels, so that weights stay in registers.
+        for (first, lanes) in blocks(channels) {
+            let (weights, rest) = behind.split_at_checked(lanes * op.window.taps()).unwrap_or_default();
+            behind = rest;
+            let block = Block {
+                source: source.get(first..).unwrap_or_default(),
+                window: op.window.kernel,
+                tap_steps: [dilation_y * bands.row_bytes(), dilation_x * channels],
+                steps: [stride_y * bands.row_bytes(), stride_x * channels],
+                counts: [rows, width],
+                out_step: channels,
+                weights,
+                bias: op.bias.get(4 * first..).unwrap_or_default(),
+                multipliers: op.multipliers.get(4 * first..).unwrap_or_default(),
+                narrow: &narrow,
+            };
+            let out = out.get_mut(first..).unwrap_or_default();
+            match (lanes == 16, rare) {
+                (true, false) => block.run::<Sixteen, false>(out),
+                (true, true) => block.run::<Sixteen, true>(out),
+                (false, false) => block.run::<Eight, false>(out),
+                (false, true) => block.run::<Eight, true>(out),
             }
         }
     }
 }
 
-/// One row of outputs for one block of channels.
-struct Strip<'a> {
+/// Some rows of outputs for one block of channels. Steps are in bytes; of two numbers the first is about rows, the second about columns.
+struct Block<'a> {
     /// The first input of the first window.
     source: &'a [u8],
-    /// Rows and columns.
+    /// Taps.
     window: [usize; 2],
-    /// Bytes between rows of the window, between its columns, and from one window to the next.
-    row_step: usize,
-    tap_step: usize,
-    step: usize,
+    /// From one tap to the next.
+    tap_steps: [usize; 2],
+    /// From one window to the next.
+    steps: [usize; 2],
     /// Number of windows.
-    count: usize,
+    counts: [usize; 2],
+    /// From one output to the next.
+    out_step: usize,
     weights: &'a [u8],
     bias: &'a [u8],
     multipliers: &'a [u8],
     narrow: &'a Narrow,
-    /// Bytes from one output to the next.
-    out_step: usize,
 }
 
-/// `H` times 8 bytes, and their sums.
-type Bytes<const H: usize> = [int8x8_t; H];
-type Sums<const H: usize> = [[int32x4_t; 2]; H];
-
-impl Strip<'_> {
+impl Block<'_> {
+    /// `RARE`: whether a weight is −128 or the layer shifts accumulators to the left.
     #[inline(always)]
-    fn run<const H: usize, const LEAST: bool>(&self, out: &mut [u8]) {
-        let [rows, columns] = self.window;
-        let (Some(last), bytes) = (self.count.checked_sub(1), 8 * H) else { return };
-        let reach = (rows - 1) * self.row_step + (columns - 1) * self.tap_step + last * self.step + bytes;
-        let fits = reach <= self.source.len()
-            && last * self.out_step + bytes <= out.len()
-            && bytes * rows * columns <= self.weights.len();
-        let (Some(bias), Some(multipliers)) = (sums::<H>(self.bias), sums::<H>(self.multipliers)) else { return };
+    fn run<L: Lanes, const RARE: bool>(&self, out: &mut [u8]) {
+        let ([rows, columns], [height, width]) = (self.window, self.counts);
+        let ([row_tap, tap], [row_step, step]) = (self.tap_steps, self.steps);
+        let before = |count: usize| count.saturating_sub(1);
+        let reach = before(rows) * row_tap + before(columns) * tap + before(height) * row_step + before(width) * step;
+        let fits = reach + L::BYTES <= self.source.len()
+            && before(height * width) * self.out_step + L::BYTES <= out.len()
+            && L::BYTES * rows * columns <= self.weights.len();
+        let (Some(bias), Some(multipliers)) = (L::sums(self.bias), L::sums(self.multipliers)) else { return };
         if !fits {
             return;
         }
-        // SAFETY: every window of this strip lies in `source`, and every output in `out`: that is what `fits` says; and there is a
-        // vector of weights for every tap.
+        // SAFETY: every window lies in `source`, every output in `out`, and there is a vector of weights for every tap: that is what
+        // `fits` says.
         unsafe {
             if self.window == [3, 3] {
-                self.three::<H, LEAST>(bias, multipliers, out.as_mut_ptr());
+                self.three::<L, RARE>(bias, multipliers, out.as_mut_ptr());
             } else {
-                self.any::<H, LEAST>(bias, multipliers, out.as_mut_ptr());
+                self.any::<L, RARE>(bias, multipliers, out.as_mut_ptr());
             }
         }
     }
@@ -157,132 +148,198 @@ impl Strip<'_> {
     /// 3 × 3 taps, weights in registers.
     ///
     /// # Safety
-    /// As [`Strip::run`] has checked.
-    #[inline(always)]
-    unsafe fn three<const H: usize, const LEAST: bool>(&self, bias: Sums<H>, multipliers: Sums<H>, out: *mut u8) {
+    /// As [`Block::run`] has checked.
+    #[inline(never)]
+    unsafe fn three<L: Lanes, const RARE: bool>(&self, bias: L::Sums, multipliers: L::Sums, out: *mut u8) {
+        let ([row_tap, tap], [row_step, step]) = (self.tap_steps, self.steps);
+        let (source, weights, narrow) = (self.source.as_ptr(), self.weights.as_ptr(), *self.narrow);
         // SAFETY: as the caller says.
-        let w: [Bytes<H>; 9] =
-            core::array::from_fn(|tap| unsafe { load::<H>(self.weights.as_ptr().wrapping_add(8 * H * tap)) });
-        let taps: [*const u8; 9] = core::array::from_fn(|tap| {
-            self.source.as_ptr().wrapping_add(tap / 3 * self.row_step + tap % 3 * self.tap_step)
-        });
+        let w: [L::Bytes; 9] = core::array::from_fn(|tap| unsafe { L::load(weights.wrapping_add(L::BYTES * tap)) });
+        let taps: [*const u8; 9] =
+            core::array::from_fn(|index| source.wrapping_add(index / 3 * row_tap + index % 3 * tap));
         let ([wa, wb, wc, wd, we, wf, wg, wh, wi], [a, b, c, d, e, f, g, h, i]) = (w, taps);
-        let (mut at, mut out) = (0, out);
-        for _ in 0..self.count {
-            let mut sums = bias;
-            // SAFETY: as the caller says.
-            unsafe {
-                let x = |tap: *const u8| load::<H>(tap.wrapping_add(at));
-                add_two::<H, LEAST>(&mut sums, [x(a), x(b)], [wa, wb]);
-                add_two::<H, LEAST>(&mut sums, [x(c), x(d)], [wc, wd]);
-                add_two::<H, LEAST>(&mut sums, [x(e), x(f)], [we, wf]);
-                add_two::<H, LEAST>(&mut sums, [x(g), x(h)], [wg, wh]);
-                add_one::<H>(&mut sums, x(i), wi);
-                self.store::<H>(sums, multipliers, out);
+        let mut out = out;
+        for row in 0..self.counts[0] {
+            let mut at = row * row_step;
+            for _ in 0..self.counts[1] {
+                let mut sums = bias;
+                // SAFETY: as the caller says.
+                unsafe {
+                    let x = |tap: *const u8| L::load(tap.wrapping_add(at));
+                    L::add_two::<RARE>(&mut sums, [x(a), x(b)], [wa, wb]);
+                    L::add_two::<RARE>(&mut sums, [x(c), x(d)], [wc, wd]);
+                    L::add_two::<RARE>(&mut sums, [x(e), x(f)], [we, wf]);
+                    L::add_two::<RARE>(&mut sums, [x(g), x(h)], [wg, wh]);
+                    L::add_one(&mut sums, x(i), wi);
+                    L::store::<RARE>(sums, multipliers, &narrow, out);
+                }
+                at += step;
+                out = out.wrapping_add(self.out_step);
             }
-            at += self.step;
-            out = out.wrapping_add(self.out_step);
         }
     }
 
     /// Any window.
     ///
     /// # Safety
-    /// As [`Strip::run`] has checked.
-    #[inline(always)]
-    unsafe fn any<const H: usize, const LEAST: bool>(&self, bias: Sums<H>, multipliers: Sums<H>, out: *mut u8) {
-        let ([rows, columns], mut out) = (self.window, out);
-        for index in 0..self.count {
+    /// As [`Block::run`] has checked.
+    #[inline(never)]
+    unsafe fn any<L: Lanes, const RARE: bool>(&self, bias: L::Sums, multipliers: L::Sums, out: *mut u8) {
+        let ([rows, columns], [row_tap, step_tap], narrow) = (self.window, self.tap_steps, *self.narrow);
+        let ([height, width], [row_step, step]) = (self.counts, self.steps);
+        let mut out = out;
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             let (mut sums, mut weights) = (bias, self.weights.as_ptr());
             for row in 0..rows {
-                let mut tap = self.source.as_ptr().wrapping_add(index * self.step + row * self.row_step);
+                let mut tap = self.source.as_ptr().wrapping_add(y * row_step + x * step + row * row_tap);
                 // SAFETY: as the caller says.
                 unsafe {
                     for _ in 0..columns / 2 {
-                        let x = [load::<H>(tap), load::<H>(tap.wrapping_add(self.tap_step))];
-                        let w = [load::<H>(weights), load::<H>(weights.wrapping_add(8 * H))];
-                        add_two::<H, LEAST>(&mut sums, x, w);
-                        tap = tap.wrapping_add(2 * self.tap_step);
-                        weights = weights.wrapping_add(16 * H);
+                        let x = [L::load(tap), L::load(tap.wrapping_add(step_tap))];
+                        let w = [L::load(weights), L::load(weights.wrapping_add(L::BYTES))];
+                        L::add_two::<RARE>(&mut sums, x, w);
+                        tap = tap.wrapping_add(2 * step_tap);
+                        weights = weights.wrapping_add(2 * L::BYTES);
                     }
                     if columns % 2 == 1 {
-                        add_one::<H>(&mut sums, load::<H>(tap), load::<H>(weights));
-                        weights = weights.wrapping_add(8 * H);
+                        L::add_one(&mut sums, L::load(tap), L::load(weights));
+                        weights = weights.wrapping_add(L::BYTES);
                     }
                 }
             }
             // SAFETY: as the caller says.
-            unsafe { self.store::<H>(sums, multipliers, out) };
+            unsafe { L::store::<RARE>(sums, multipliers, &narrow, out) };
             out = out.wrapping_add(self.out_step);
         }
     }
+}
+
+/// Channels side by side.
+trait Lanes {
+    const BYTES: usize;
+    type Bytes: Copy;
+    type Sums: Copy;
+
+    /// One number a channel, where the table has as many.
+    fn sums(table: &[u8]) -> Option<Self::Sums>;
 
     /// # Safety
-    /// 8 · `H` bytes from `out` on may be written.
+    /// [`Lanes::BYTES`] may be read.
+    unsafe fn load(at: *const u8) -> Self::Bytes;
+
+    /// Adds the products of one tap.
+    fn add_one(sums: &mut Self::Sums, x: Self::Bytes, w: Self::Bytes);
+
+    /// Adds the products of two taps, in 16 bits first.
+    fn add_in_16_bits(sums: &mut Self::Sums, x: [Self::Bytes; 2], w: [Self::Bytes; 2]);
+
+    /// # Safety
+    /// [`Lanes::BYTES`] may be written.
+    unsafe fn store<const RARE: bool>(sums: Self::Sums, multipliers: Self::Sums, narrow: &Narrow, out: *mut u8);
+
+    /// Adds the products of two taps.
     #[inline(always)]
-    unsafe fn store<const H: usize>(&self, sums: Sums<H>, multipliers: Sums<H>, out: *mut u8) {
-        let mut wide = sums
-            .into_iter()
-            .zip(multipliers)
-            .map(|([low, high], [m, n])| self.narrow.offset(self.narrow.scale(low, m), self.narrow.scale(high, n)));
-        // SAFETY: as the caller says.
-        unsafe {
-            match (wide.next(), wide.next()) {
-                (Some(low), Some(high)) => vst1q_s8(out.cast(), self.narrow.sixteen(low, high)),
-                (Some(low), None) => vst1_s8(out.cast(), self.narrow.eight(low)),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// One number a channel.
-#[inline(always)]
-fn sums<const H: usize>(table: &[u8]) -> Option<Sums<H>> {
-    let pairs = table.as_chunks::<16>().0.as_chunks::<2>().0;
-    let mut out = [[words(&[0; 16]); 2]; H];
-    for (to, from) in out.iter_mut().zip(pairs.get(..H)?) {
-        *to = from.map(|block| words(&block));
-    }
-    Some(out)
-}
-
-/// # Safety
-/// 8 · `H` bytes may be read.
-#[inline(always)]
-unsafe fn load<const H: usize>(at: *const u8) -> Bytes<H> {
-    // SAFETY: as the caller says.
-    unsafe {
-        if H == 2 {
-            let both = vld1q_s8(at.cast());
-            let halves = [vget_low_s8(both), vget_high_s8(both)];
-            core::array::from_fn(|half| if half == 0 { halves[0] } else { halves[1] })
+    fn add_two<const RARE: bool>(sums: &mut Self::Sums, x: [Self::Bytes; 2], w: [Self::Bytes; 2]) {
+        if RARE {
+            let ([x, y], [w, v]) = (x, w);
+            Self::add_one(sums, x, w);
+            Self::add_one(sums, y, v);
         } else {
-            core::array::from_fn(|half| vld1_s8(at.wrapping_add(8 * half).cast()))
+            Self::add_in_16_bits(sums, x, w);
         }
     }
 }
 
-/// Adds the products of two taps.
-#[inline(always)]
-fn add_two<const H: usize, const LEAST: bool>(sums: &mut Sums<H>, [x, y]: [Bytes<H>; 2], [w, v]: [Bytes<H>; 2]) {
-    if LEAST {
-        add_one(sums, x, w);
-        return add_one(sums, y, v);
+/// 16 channels.
+struct Sixteen;
+/// 8 channels.
+struct Eight;
+
+impl Lanes for Sixteen {
+    const BYTES: usize = 16;
+    type Bytes = int8x16_t;
+    type Sums = [int32x4_t; 4];
+
+    #[inline(always)]
+    fn sums(table: &[u8]) -> Option<Self::Sums> {
+        table.as_chunks::<16>().0.first_chunk::<4>().map(|blocks| blocks.map(|block| words(&block)))
     }
-    for (sums, ((x, w), (y, v))) in sums.iter_mut().zip(x.into_iter().zip(w).zip(y.into_iter().zip(v))) {
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> int8x16_t {
+        // SAFETY: as the caller says.
+        unsafe { vld1q_s8(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn add_one(sums: &mut Self::Sums, x: int8x16_t, w: int8x16_t) {
         // SAFETY: AArch64 always has these instructions.
-        unsafe { widen(sums, vmlal_s8(vmull_s8(w, x), v, y)) };
+        unsafe { widen_both(sums, vmull_s8(vget_low_s8(w), vget_low_s8(x)), mull_high(w, x)) }
+    }
+
+    #[inline(always)]
+    fn add_in_16_bits(sums: &mut Self::Sums, [x, y]: [int8x16_t; 2], [w, v]: [int8x16_t; 2]) {
+        // SAFETY: AArch64 always has these instructions.
+        unsafe {
+            let low = vmlal_s8(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vget_low_s8(v), vget_low_s8(y));
+            widen_both(sums, low, mlal_high(mull_high(w, x), v, y));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const RARE: bool>(sums: Self::Sums, multipliers: Self::Sums, narrow: &Narrow, out: *mut u8) {
+        let ([a, b, c, d], [ma, mb, mc, md]) =
+            (if RARE { sums.map(|sum| narrow.shift_left(sum)) } else { sums }, multipliers);
+        let low = narrow.offset(narrow.scale(a, ma), narrow.scale(b, mb));
+        let high = narrow.offset(narrow.scale(c, mc), narrow.scale(d, md));
+        // SAFETY: as the caller says.
+        unsafe { vst1q_s8(out.cast(), narrow.sixteen(low, high)) }
     }
 }
 
-/// Adds the products of one tap.
-#[inline(always)]
-fn add_one<const H: usize>(sums: &mut Sums<H>, x: Bytes<H>, w: Bytes<H>) {
-    for (sums, (x, w)) in sums.iter_mut().zip(x.into_iter().zip(w)) {
-        // SAFETY: AArch64 always has these instructions.
-        unsafe { widen(sums, vmull_s8(w, x)) };
+impl Lanes for Eight {
+    const BYTES: usize = 8;
+    type Bytes = int8x8_t;
+    type Sums = [int32x4_t; 2];
+
+    #[inline(always)]
+    fn sums(table: &[u8]) -> Option<Self::Sums> {
+        table.as_chunks::<16>().0.first_chunk::<2>().map(|blocks| blocks.map(|block| words(&block)))
     }
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> int8x8_t {
+        // SAFETY: as the caller says.
+        unsafe { vld1_s8(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn add_one(sums: &mut Self::Sums, x: int8x8_t, w: int8x8_t) {
+        // SAFETY: AArch64 always has these instructions.
+        unsafe { widen(sums, vmull_s8(w, x)) }
+    }
+
+    #[inline(always)]
+    fn add_in_16_bits(sums: &mut Self::Sums, [x, y]: [int8x8_t; 2], [w, v]: [int8x8_t; 2]) {
+        // SAFETY: AArch64 always has these instructions.
+        unsafe { widen(sums, vmlal_s8(vmull_s8(w, x), v, y)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const RARE: bool>(sums: Self::Sums, multipliers: Self::Sums, narrow: &Narrow, out: *mut u8) {
+        let ([a, b], [ma, mb]) = (if RARE { sums.map(|sum| narrow.shift_left(sum)) } else { sums }, multipliers);
+        let eight = narrow.eight(narrow.offset(narrow.scale(a, ma), narrow.scale(b, mb)));
+        // SAFETY: as the caller says.
+        unsafe { vst1_s8(out.cast(), eight) }
+    }
+}
+
+#[inline(always)]
+fn widen_both([a, b, c, d]: &mut [int32x4_t; 4], low: int16x8_t, high: int16x8_t) {
+    let (mut first, mut second) = ([*a, *b], [*c, *d]);
+    widen(&mut first, low);
+    widen(&mut second, high);
+    ([*a, *b], [*c, *d]) = (first, second);
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::tile::{Isa, Panel, Places, four};
+use super::tile::{Isa, Layer, Panel, Pixels, Places, first_four};
 use super::{conv, dense};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
@@ -63,6 +63,17 @@ impl Isa for DotProd {
         // SAFETY: `self` proves that the processor has it.
         unsafe { sums(places, panel, bias) }
     }
+
+    #[inline(always)]
+    fn tiles<const P: usize, const B: usize>(self, layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+        // SAFETY: `self` proves that the processor has it.
+        unsafe { tiles::<P, B>(layer, pixels, out) }
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn tiles<const P: usize, const B: usize>(layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+    layer.tiles::<DotProd, P, B>(DotProd(()), pixels, out);
 }
 
 #[target_feature(enable = "neon,dotprod")]
@@ -77,26 +88,23 @@ fn sums<const P: usize, const B: usize>(
     if walk.depth() != panel.depth() || !walk.len.is_multiple_of(4) {
         return acc;
     }
-    for row in 0..walk.rows {
-        for tap in 0..walk.taps {
-            let mut k = row * walk.row_step + tap * walk.tap_step;
-            let end = k + walk.len;
-            // SAFETY: a place has everything that the walk reaches behind it, which is up to `end` at most; and a panel has 4 bytes
-            // of weights a block for each of its bytes, of which 16 are taken for every 4.
-            unsafe {
-                while k + 16 <= end {
-                    let x = places.at().map(|at| vld1q_s8(at.wrapping_add(k).cast()));
-                    step::<P, B, 0>(&mut acc, &mut weights, x);
-                    step::<P, B, 1>(&mut acc, &mut weights, x);
-                    step::<P, B, 2>(&mut acc, &mut weights, x);
-                    step::<P, B, 3>(&mut acc, &mut weights, x);
-                    k += 16;
-                }
-                while k < end {
-                    let x = places.at().map(|at| four(at.wrapping_add(k)));
-                    step::<P, B, 0>(&mut acc, &mut weights, x);
-                    k += 4;
-                }
+    for start in walk.starts() {
+        let (mut k, end) = (start, start + walk.len);
+        // SAFETY: a place has everything that the walk reaches behind it, which is up to `end` at most; and a panel has 4 bytes of
+        // weights a block for each of its bytes, of which 16 are taken for every 4.
+        unsafe {
+            while k + 16 <= end {
+                let x = places.at().map(|at| vld1q_s8(at.wrapping_add(k).cast()));
+                step::<P, B, 0>(&mut acc, &mut weights, x);
+                step::<P, B, 1>(&mut acc, &mut weights, x);
+                step::<P, B, 2>(&mut acc, &mut weights, x);
+                step::<P, B, 3>(&mut acc, &mut weights, x);
+                k += 16;
+            }
+            while k < end {
+                let x = places.at().map(|at| first_four(at.wrapping_add(k)));
+                step::<P, B, 0>(&mut acc, &mut weights, x);
+                k += 4;
             }
         }
     }

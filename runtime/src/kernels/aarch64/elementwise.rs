@@ -139,8 +139,9 @@ fn mul(op: &Op<'_>, memory: &mut Memory<'_>) {
     // SAFETY: as above.
     let eight = |a, b| unsafe {
         let (a, b) = (vsubl_s8(a, za), vsubl_s8(b, zb));
-        let low = narrow.scale(vmull_s16(vget_low_s16(a), vget_low_s16(b)), multiplier);
-        narrow.offset(low, narrow.scale(vmull_high_s16(a, b), multiplier))
+        let (low, high) = (vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+        let scale = |product| narrow.scale(narrow.shift_left(product), multiplier);
+        narrow.offset(scale(low), scale(high))
     };
     // SAFETY: as above.
     binary(op, memory, |a, b| unsafe {

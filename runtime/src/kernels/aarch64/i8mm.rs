@@ -7,7 +7,7 @@ use core::arch::asm;
 use super::conv;
 use super::dotprod::{self, DotProd};
 use super::pack::Runs;
-use super::tile::{Isa, Panel, Places};
+use super::tile::{Isa, Layer, Panel, Pixels, Places};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
@@ -60,6 +60,17 @@ impl Isa for I8mm {
         // SAFETY: `self` proves that the processor has it.
         unsafe { sums(places, panel, bias) }
     }
+
+    #[inline(always)]
+    fn tiles<const P: usize, const B: usize>(self, layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+        // SAFETY: `self` proves that the processor has it.
+        unsafe { tiles::<P, B>(layer, pixels, out) }
+    }
+}
+
+#[target_feature(enable = "neon,i8mm")]
+fn tiles<const P: usize, const B: usize>(layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+    layer.tiles::<I8mm, P, B>(I8mm(()), pixels, out);
 }
 
 #[target_feature(enable = "neon,i8mm")]
@@ -82,25 +93,22 @@ fn sums<const P: usize, const B: usize>(
             *high = vcombine_s32(vget_high_s32(bias), vget_high_s32(bias));
         }
     }
-    for row in 0..walk.rows {
-        for tap in 0..walk.taps {
-            let start = row * walk.row_step + tap * walk.tap_step;
-            for k in (start..start + walk.len).step_by(8) {
-                // SAFETY: a place has everything that the walk reaches behind it, a panel 4 bytes of weights a block for each of its
-                // bytes, of which 32 are taken for every 8.
-                unsafe {
-                    let x = places.at().map(|at| vld1_s8(at.wrapping_add(k).cast()));
-                    let low = weights.map(|at| vld1q_s8(at.cast()));
-                    let high = weights.map(|at| vld1q_s8(at.wrapping_add(16).cast()));
-                    weights = weights.map(|at| at.wrapping_add(32));
-                    for ([first, second], [x, y]) in acc.as_chunks_mut::<2>().0.iter_mut().zip(x.as_chunks::<2>().0) {
-                        let xy = vcombine_s8(*x, *y);
-                        for (acc, w) in first.iter_mut().zip(low) {
-                            *acc = smmla(*acc, xy, w);
-                        }
-                        for (acc, w) in second.iter_mut().zip(high) {
-                            *acc = smmla(*acc, xy, w);
-                        }
+    for start in walk.starts() {
+        for k in (start..start + walk.len).step_by(8) {
+            // SAFETY: a place has everything that the walk reaches behind it, a panel 4 bytes of weights a block for each of its
+            // bytes, of which 32 are taken for every 8.
+            unsafe {
+                let x = places.at().map(|at| vld1_s8(at.wrapping_add(k).cast()));
+                let low = weights.map(|at| vld1q_s8(at.cast()));
+                let high = weights.map(|at| vld1q_s8(at.wrapping_add(16).cast()));
+                weights = weights.map(|at| at.wrapping_add(32));
+                for ([first, second], [x, y]) in acc.as_chunks_mut::<2>().0.iter_mut().zip(x.as_chunks::<2>().0) {
+                    let xy = vcombine_s8(*x, *y);
+                    for (acc, w) in first.iter_mut().zip(low) {
+                        *acc = smmla(*acc, xy, w);
+                    }
+                    for (acc, w) in second.iter_mut().zip(high) {
+                        *acc = smmla(*acc, xy, w);
                     }
                 }
             }

@@ -5,7 +5,8 @@
 
 use core::arch::aarch64::*;
 
-use super::tile::{Isa, Panel, Places, four};
+use super::tile::{Isa, Layer, Panel, Pixels, Places, four};
+use super::vector::{mlal_high, mull_high};
 use super::{conv, dense};
 use crate::kernels::Kernel;
 use crate::plan::Code;
@@ -79,6 +80,12 @@ impl Isa for Neon {
     ) -> [[int32x4_t; B]; P] {
         if self.least { sums::<P, B, true>(places, panel, bias) } else { sums::<P, B, false>(places, panel, bias) }
     }
+
+    // Not inlined: it is large, and called from several places.
+    #[inline(never)]
+    fn tiles<const P: usize, const B: usize>(self, layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+        layer.tiles::<Self, P, B>(self, pixels, out);
+    }
 }
 
 #[inline(always)]
@@ -97,42 +104,45 @@ fn sums<const P: usize, const B: usize, const LEAST: bool>(
         // Two sums for each output: of the even and of the odd pair of inputs in a block.
         let zero = vdupq_n_s32(0);
         let mut acc = [bias.map(|bias| [vzip1q_s32(bias, zero), vzip2q_s32(bias, zero)]); P];
-        for row in 0..walk.rows {
-            for tap in 0..walk.taps {
-                let mut k = row * walk.row_step + tap * walk.tap_step;
-                let end = k + walk.len;
-                while k + 8 <= end {
-                    let x = places.at().map(|at| [four(at.wrapping_add(k)), four(at.wrapping_add(k + 4))]);
-                    let w = weights.map(|at| [vld1q_s8(at.cast()), vld1q_s8(at.wrapping_add(16).cast())]);
-                    weights = weights.map(|at| at.wrapping_add(32));
-                    for (acc, [x, y]) in acc.iter_mut().zip(x) {
-                        for ([low, high], [w, v]) in acc.iter_mut().zip(w) {
-                            let (l, h) = (vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x));
-                            if LEAST {
-                                let (m, i) = (vmull_s8(vget_low_s8(v), vget_low_s8(y)), vmull_high_s8(v, y));
-                                *low = vpadalq_s16(vpadalq_s16(*low, l), m);
-                                *high = vpadalq_s16(vpadalq_s16(*high, h), i);
-                            } else {
-                                *low = vpadalq_s16(*low, vmlal_s8(l, vget_low_s8(v), vget_low_s8(y)));
-                                *high = vpadalq_s16(*high, vmlal_high_s8(h, v, y));
-                            }
+        for start in walk.starts() {
+            let (mut k, end) = (start, start + walk.len);
+            while k + 8 <= end {
+                let w = weights.map(|at| [vld1q_s8(at.cast()), vld1q_s8(at.wrapping_add(16).cast())]);
+                weights = weights.map(|at| at.wrapping_add(32));
+                for (acc, at) in acc.iter_mut().zip(places.at()) {
+                    let (x, y) = (four(at.wrapping_add(k)), four(at.wrapping_add(k + 4)));
+                    for ([low, high], [w, v]) in acc.iter_mut().zip(w) {
+                        let (l, h) = (vmull_s8(vget_low_s8(w), vget_low_s8(x)), mull_high(w, x));
+                        if LEAST {
+                            let (m, i) = (vmull_s8(vget_low_s8(v), vget_low_s8(y)), mull_high(v, y));
+                            *low = vpadalq_s16(vpadalq_s16(*low, l), m);
+                            *high = vpadalq_s16(vpadalq_s16(*high, h), i);
+                        } else {
+                            *low = vpadalq_s16(*low, vmlal_s8(l, vget_low_s8(v), vget_low_s8(y)));
+                            *high = vpadalq_s16(*high, mlal_high(h, v, y));
                         }
                     }
-                    k += 8;
                 }
-                if k < end {
-                    let w = weights.map(|at| vld1q_s8(at.cast()));
-                    weights = weights.map(|at| at.wrapping_add(16));
-                    for (acc, at) in acc.iter_mut().zip(places.at()) {
-                        let x = four(at.wrapping_add(k));
-                        for ([low, high], w) in acc.iter_mut().zip(w) {
-                            *low = vpadalq_s16(*low, vmull_s8(vget_low_s8(w), vget_low_s8(x)));
-                            *high = vpadalq_s16(*high, vmull_high_s8(w, x));
-                        }
+                k += 8;
+            }
+            if k < end {
+                let w = weights.map(|at| vld1q_s8(at.cast()));
+                weights = weights.map(|at| at.wrapping_add(16));
+                for (acc, at) in acc.iter_mut().zip(places.at()) {
+                    let x = four(at.wrapping_add(k));
+                    for ([low, high], w) in acc.iter_mut().zip(w) {
+                        *low = vpadalq_s16(*low, vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+                        *high = vpadalq_s16(*high, mull_high(w, x));
                     }
                 }
             }
         }
-        acc.map(|acc| acc.map(|[low, high]| vpaddq_s32(low, high)))
+        let mut sums = [bias; P];
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            for (sum, [low, high]) in sums.iter_mut().zip(acc) {
+                *sum = vpaddq_s32(low, high);
+            }
+        }
+        sums
     }
 }

@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::vector::{Narrow, load, load_part, store_part};
+use super::vector::{Narrow, load_part, store_part};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
@@ -30,17 +30,25 @@ impl Seen<'_> {
         self.rows.len() * self.columns.len()
     }
 
-    /// Up to 16 channels of every pixel, from channel `first` on.
+    /// Gives `f` up to 16 channels of every pixel, from channel `first` on.
     #[inline(always)]
-    fn vectors(&self, first: usize) -> impl Iterator<Item = int8x16_t> {
-        let rows = self.rows.clone().filter_map(move |y| {
+    fn each(&self, first: usize, mut f: impl FnMut(int8x16_t)) {
+        for y in self.rows.clone() {
             let start = (y * self.width + self.columns.start) * self.channels;
-            self.input.get(start..start + self.columns.len() * self.channels)
-        });
-        rows.flat_map(move |row| row.chunks_exact(self.channels)).map(move |pixel| {
-            let rest = pixel.get(first..).unwrap_or_default();
-            rest.first_chunk::<16>().map_or_else(|| load_part(rest), load)
-        })
+            let row = self.input.get(start..start + self.columns.len() * self.channels).unwrap_or_default();
+            if first + 16 <= self.channels {
+                let mut at = row.as_ptr().wrapping_add(first);
+                for _ in 0..row.len() / self.channels {
+                    // SAFETY: each of that many pixels in `row` has 16 channels from `first` on.
+                    f(unsafe { vld1q_s8(at.cast()) });
+                    at = at.wrapping_add(self.channels);
+                }
+            } else {
+                for pixel in row.chunks_exact(self.channels) {
+                    f(load_part(pixel.get(first..).unwrap_or_default()));
+                }
+            }
+        }
     }
 }
 
@@ -68,7 +76,8 @@ fn max_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
     unsafe {
         let (least, min, max) = (vdupq_n_s8(i8::MIN), vdupq_n_s8(op.requant.min), vdupq_n_s8(op.requant.max));
         pool(op, memory, |seen, first| {
-            let greatest = seen.vectors(first).fold(least, |greatest, q| vmaxq_s8(greatest, q));
+            let mut greatest = least;
+            seen.each(first, |q| greatest = vmaxq_s8(greatest, q));
             vminq_s8(vmaxq_s8(greatest, min), max)
         });
     }
@@ -88,19 +97,22 @@ fn average_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
         unsafe {
             let (multiplier, zeros) = (vdupq_n_s32(multiplier), vdupq_n_s16(0));
             let mut sums = [vdupq_n_s32(offset); 4];
-            let mut vectors = seen.vectors(first);
-            let mut left = count;
-            while left > 0 {
-                let (mut low, mut high) = (zeros, zeros);
-                for q in vectors.by_ref().take(SUMMED) {
-                    (low, high) = (vaddw_s8(low, vget_low_s8(q)), vaddw_high_s8(high, q));
-                }
+            let (mut low, mut high, mut room) = (zeros, zeros, SUMMED);
+            let mut flush = |low, high| {
                 let [a, b, c, d] = sums;
                 let (a, b) = (vaddw_s16(a, vget_low_s16(low)), vaddw_high_s16(b, low));
                 sums = [a, b, vaddw_s16(c, vget_low_s16(high)), vaddw_high_s16(d, high)];
-                left = left.saturating_sub(SUMMED);
-            }
-            let [a, b, c, d] = sums.map(|sum| narrow.scale(sum, multiplier));
+            };
+            seen.each(first, |q| {
+                if room == 0 {
+                    flush(low, high);
+                    (low, high, room) = (zeros, zeros, SUMMED);
+                }
+                (low, high) = (vaddw_s8(low, vget_low_s8(q)), vaddw_high_s8(high, q));
+                room -= 1;
+            });
+            flush(low, high);
+            let [a, b, c, d] = sums.map(|sum| narrow.scale(narrow.shift_left(sum), multiplier));
             narrow.sixteen(narrow.offset(a, b), narrow.offset(c, d))
         }
     });

@@ -35,6 +35,39 @@ impl Walk {
     pub(super) fn depth(&self) -> usize {
         self.rows * self.taps * self.len
     }
+
+    /// Where each run begins.
+    #[inline(always)]
+    pub(super) fn starts(&self) -> Starts {
+        Starts { walk: *self, left: self.rows * self.taps, tap: 0, row: 0, next: 0 }
+    }
+}
+
+/// Bytes from the place of an output to each of its runs.
+pub(super) struct Starts {
+    walk: Walk,
+    left: usize,
+    tap: usize,
+    row: usize,
+    next: usize,
+}
+
+impl Iterator for Starts {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let start = self.next;
+        self.tap += 1;
+        self.next += self.walk.tap_step;
+        if self.tap == self.walk.taps {
+            self.tap = 0;
+            self.row += self.walk.row_step;
+            self.next = self.row;
+        }
+        Some(start)
+    }
 }
 
 /// Where the inputs of `P` outputs lie.
@@ -106,6 +139,78 @@ pub(super) trait Isa: Copy {
         panel: &Panel<'_, B>,
         bias: [int32x4_t; B],
     ) -> [[int32x4_t; B]; P];
+
+    /// [`Layer::tiles`], compiled for the processor.
+    fn tiles<const P: usize, const B: usize>(self, layer: &Layer<'_>, pixels: &Pixels<'_, P>, out: &mut [u8]);
+}
+
+/// What is the same for all pixels of a convolution.
+pub(super) struct Layer<'a> {
+    /// Panels of 4 outputs, group by group.
+    pub(super) weights: &'a [u8],
+    pub(super) depth: usize,
+    pub(super) outputs: Outputs<'a>,
+    pub(super) group_outputs: usize,
+}
+
+/// Where the outputs of `P` pixels go: bytes from the start of the outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Offsets<const P: usize> {
+    at: [usize; P],
+    greatest: usize,
+}
+
+impl<const P: usize> Offsets<P> {
+    #[inline(always)]
+    pub(super) fn new(at: [usize; P]) -> Self {
+        Self { at, greatest: at.iter().fold(0, |greatest, at| greatest.max(*at)) }
+    }
+}
+
+/// Some pixels of one group of channels.
+pub(super) struct Pixels<'a, const P: usize> {
+    pub(super) places: Places<'a, P>,
+    pub(super) group: usize,
+    /// Where the first output of each goes.
+    pub(super) to: Offsets<P>,
+}
+
+impl Layer<'_> {
+    /// Every output of some pixels, `B` blocks at a time while there are as many.
+    #[inline(always)]
+    pub(super) fn tiles<I: Isa, const P: usize, const B: usize>(&self, isa: I, pixels: &Pixels<'_, P>, out: &mut [u8]) {
+        let blocks = self.group_outputs.div_ceil(4);
+        let mut block = 0;
+        while block + B <= blocks {
+            self.tile::<I, P, B>(isa, pixels, block, out);
+            block += B;
+        }
+        while block < blocks {
+            self.tile::<I, P, 1>(isa, pixels, block, out);
+            block += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa, const P: usize, const B: usize>(
+        &self,
+        isa: I,
+        pixels: &Pixels<'_, P>,
+        block: usize,
+        out: &mut [u8],
+    ) {
+        let index = pixels.group * self.group_outputs.div_ceil(4) + block;
+        let Some(panel) = Panel::<B>::new(self.weights, index, self.depth) else { return };
+        let sums = isa.sums(&pixels.places, &panel, self.outputs.bias(index));
+        let (count, Some(out)) = (self.group_outputs - 4 * block, out.get_mut(4 * block..)) else { return };
+        if count >= 4 * B {
+            self.outputs.store(sums, index, pixels.to, out);
+        } else {
+            // A copy, so that the sums of all other tiles can stay in registers.
+            let copy = sums.map(|row| row.map(|sum| sum));
+            self.outputs.store_some(copy, index, pixels.to, count, out);
+        }
+    }
 }
 
 /// What turns the sums of some output channels into bytes.
@@ -121,45 +226,60 @@ impl Outputs<'_> {
         blocks(self.bias, index)
     }
 
-    #[inline(always)]
-    fn multipliers<const B: usize>(&self, index: usize) -> [int32x4_t; B] {
-        blocks(self.multipliers, index)
-    }
-
-    /// Requantizes the sums of blocks `index` and following and stores `count` channels of each, at `offsets` in `out`.
+    /// Requantizes the sums of blocks `index` and following and stores the 4 · `B` channels of each.
     #[inline(always)]
     pub(super) fn store<const P: usize, const B: usize>(
         &self,
         sums: [[int32x4_t; B]; P],
         index: usize,
-        count: usize,
-        offsets: [usize; P],
+        to: Offsets<P>,
         out: &mut [u8],
     ) {
-        let multipliers = self.multipliers::<B>(index);
-        let count = count.min(4 * B);
-        let last = offsets.iter().fold(0, |last, offset| last.max(*offset));
-        if last.checked_add(count).is_none_or(|end| end > out.len()) {
+        let multipliers: [int32x4_t; B] = blocks(self.multipliers, index);
+        let narrow = self.narrow;
+        if to.greatest.checked_add(4 * B).is_none_or(|end| end > out.len()) {
             return;
         }
+        let sums = if narrow.shifts_left { sums.map(|row| row.map(|acc| narrow.shift_left(acc))) } else { sums };
         let start = out.as_mut_ptr();
-        for (sums, offset) in sums.into_iter().zip(offsets) {
-            let mut at = start.wrapping_add(offset);
-            let mut left = count;
+        for (sums, at) in sums.iter().zip(to.at) {
+            let at = start.wrapping_add(at);
             let (pairs, rest) = sums.as_chunks::<2>();
             let (pair_multipliers, rest_multipliers) = multipliers.as_chunks::<2>();
-            for ([a, b], [ma, mb]) in pairs.iter().zip(pair_multipliers) {
-                let wide = self.narrow.offset(self.narrow.scale(*a, *ma), self.narrow.scale(*b, *mb));
-                // SAFETY: `at` and the `left` bytes behind it lie in `out`, as was checked for the last offset and all of them.
-                unsafe { store_up_to_eight(at, self.narrow.eight(wide), left) };
-                at = at.wrapping_add(8);
-                left = left.saturating_sub(8);
+            for (pair, ([a, b], [ma, mb])) in pairs.iter().zip(pair_multipliers).enumerate() {
+                let eight = narrow.eight(narrow.offset(narrow.scale(*a, *ma), narrow.scale(*b, *mb)));
+                // SAFETY: 4 · `B` bytes behind the greatest offset lie in `out`, which is 8 for every pair and 4 for what is left.
+                unsafe { vst1_s8(at.wrapping_add(8 * pair).cast(), eight) };
             }
             for (a, ma) in rest.iter().zip(rest_multipliers) {
-                let scaled = self.narrow.scale(*a, *ma);
-                let wide = self.narrow.offset(scaled, scaled);
-                // SAFETY: as above.
-                unsafe { store_up_to_eight(at, self.narrow.eight(wide), left.min(4)) };
+                let scaled = narrow.scale(*a, *ma);
+                // SAFETY: as above; alignment is not needed.
+                unsafe {
+                    let four = vreinterpret_s32_s8(narrow.eight(narrow.offset(scaled, scaled)));
+                    at.wrapping_add(4 * B - 4).cast::<i32>().write_unaligned(vget_lane_s32::<0>(four));
+                }
+            }
+        }
+    }
+
+    /// As [`Outputs::store`], the first `count` channels alone.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn store_some<const P: usize, const B: usize>(
+        &self,
+        sums: [[int32x4_t; B]; P],
+        index: usize,
+        to: Offsets<P>,
+        count: usize,
+        out: &mut [u8],
+    ) {
+        // Room for 16 blocks a pixel.
+        let mut all = [[0; 64]; P];
+        let own = core::array::from_fn(|pixel| 64 * pixel);
+        self.store(sums, index, Offsets::new(own), all.as_flattened_mut());
+        for (bytes, at) in all.iter().zip(to.at) {
+            for (to, from) in out.iter_mut().skip(at).zip(bytes).take(count.min(4 * B)) {
+                *to = *from;
             }
         }
     }
@@ -170,22 +290,14 @@ fn blocks<const B: usize>(table: &[u8], index: usize) -> [int32x4_t; B] {
     core::array::from_fn(|block| quad(table, index + block))
 }
 
+/// Four bytes from `at` on in the first lane.
+///
 /// # Safety
-/// `count` bytes from `at` on may be written.
+/// They may be read.
 #[inline(always)]
-unsafe fn store_up_to_eight(at: *mut u8, vector: int8x8_t, count: usize) {
-    // SAFETY: 8 bytes, 4 bytes, or `count` of fewer than 8 are written, each after it is known that `count` is no less.
-    unsafe {
-        if count >= 8 {
-            vst1_s8(at.cast(), vector);
-        } else if count == 4 {
-            at.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(vector)));
-        } else {
-            let mut bytes = [0u8; 8];
-            vst1_s8(bytes.as_mut_ptr().cast(), vector);
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), at, count);
-        }
-    }
+pub(super) unsafe fn first_four(at: *const u8) -> int8x16_t {
+    // SAFETY: as the caller says; alignment is not needed.
+    unsafe { vreinterpretq_s8_s32(vsetq_lane_s32::<0>(at.cast::<i32>().read_unaligned(), vdupq_n_s32(0))) }
 }
 
 /// Four bytes from `at` on in every lane.

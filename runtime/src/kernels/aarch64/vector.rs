@@ -1,6 +1,7 @@
 //! Loads and stores between checked bytes and vectors, and requantization.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use crate::plan::Requant;
 
@@ -45,6 +46,39 @@ pub(super) fn store_part(bytes: &mut [u8], vector: int8x16_t) {
     }
 }
 
+/// `smull2`. The compiler's own takes upper halves that stay the same out of the loop, and then has too few registers.
+#[inline(always)]
+pub(super) fn mull_high(a: int8x16_t, b: int8x16_t) -> int16x8_t {
+    let products;
+    // SAFETY: works on registers alone, and AArch64 always has it.
+    unsafe {
+        asm!(
+            "smull2 {products:v}.8h, {a:v}.16b, {b:v}.16b",
+            products = lateout(vreg) products,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    products
+}
+
+/// `smlal2`; see [`mull_high`].
+#[inline(always)]
+pub(super) fn mlal_high(mut sums: int16x8_t, a: int8x16_t, b: int8x16_t) -> int16x8_t {
+    // SAFETY: works on registers alone, and AArch64 always has it.
+    unsafe {
+        asm!(
+            "smlal2 {sums:v}.8h, {a:v}.16b, {b:v}.16b",
+            sums = inout(vreg) sums,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
 /// [`Requant::apply`] on vectors.
 ///
 /// With y = floor(acc · m / 2^31), which `sqdmulh` gives, floor((acc · m + 2^(shift − 1)) / 2^shift) = floor((y + 2^(shift − 32)) /
@@ -53,7 +87,8 @@ pub(super) fn store_part(bytes: &mut [u8], vector: int8x16_t) {
 #[derive(Clone, Copy)]
 pub(super) struct Narrow {
     left: int32x4_t,
-    shifts_left: bool,
+    /// Whether accumulators are shifted to the left first, which few layers need.
+    pub(super) shifts_left: bool,
     /// 31 − shift: negative, to the right.
     right: int32x4_t,
     zero_point: int16x8_t,
@@ -76,14 +111,18 @@ impl Narrow {
         }
     }
 
-    /// Four accumulators times their multipliers, rounded.
+    /// Four accumulators as they are multiplied; for a layer that does not shift them, the same.
+    #[inline(always)]
+    pub(super) fn shift_left(&self, acc: int32x4_t) -> int32x4_t {
+        // SAFETY: AArch64 always has these instructions.
+        unsafe { vqshlq_s32(acc, self.left) }
+    }
+
+    /// Four accumulators, shifted to the left already, times their multipliers, rounded.
     #[inline(always)]
     pub(super) fn scale(&self, acc: int32x4_t, multipliers: int32x4_t) -> int32x4_t {
         // SAFETY: AArch64 always has these instructions.
-        unsafe {
-            let acc = if self.shifts_left { vqshlq_s32(acc, self.left) } else { acc };
-            vrshlq_s32(vqdmulhq_s32(acc, multipliers), self.right)
-        }
+        unsafe { vrshlq_s32(vqdmulhq_s32(acc, multipliers), self.right) }
     }
 
     /// Eight scaled accumulators with the zero point.
