@@ -1,13 +1,11 @@
-//! Audio front ends: mel spectrum, its logarithm, cepstral coefficients.
+//! Audio front ends: mel spectrum, its logarithm, cepstral coefficients, as [`Mel`] states them.
 //!
-//! As TensorFlow computes them: `tf.signal.stft` (periodic Hann window, no padding), magnitude,
-//! `tf.signal.linear_to_mel_weight_matrix` (HTK mel, FFT bin 0 left out), ln(mel + 1e-6),
-//! `tf.signal.mfccs_from_log_mel_spectrograms` (DCT-II times sqrt(2 / bands), the 0th coefficient too).
+//! The cepstral coefficients are `tf.signal.mfccs_from_log_mel_spectrograms`: DCT-II times sqrt(2 / bands), the 0th too.
 
 use std::f64::consts::{PI, TAU};
 use std::sync::Arc;
 
-use hone_runtime::bundle::preprocess::{Frontend, Mel};
+use hone_runtime::bundle::preprocess::{Bands, Floor, Frontend, Log, Mel, Spectrum};
 use realfft::{RealFftPlanner, RealToComplex};
 
 /// A front end with its tables made.
@@ -29,8 +27,10 @@ impl Features {
             Frontend::LogMel(mel) => (mel, None),
             Frontend::TfMfcc { mel, coefficients } => (mel, Some(usize::from(coefficients))),
         };
-        let frame = f64::from(mel.frame);
-        let window = (0..mel.frame).map(|n| 0.5 - 0.5 * (TAU * f64::from(n) / frame).cos()).collect();
+        let hann = |n: u32| 0.5 - 0.5 * (TAU * f64::from(n) / f64::from(mel.window)).cos();
+        let before = (mel.frame - mel.window) / 2;
+        let window =
+            (0..mel.frame).map(|n| n.checked_sub(before).filter(|n| *n < mel.window).map_or(0.0, hann)).collect();
         let bins = usize::from(mel.bins);
         let dct = coefficients.map(|count| {
             let factor = (2.0 / bins as f64).sqrt();
@@ -49,11 +49,23 @@ impl Features {
 
     /// `frames × width`, frame by frame; only whole frames.
     pub fn compute(&self, samples: &[f32]) -> Vec<f32> {
+        let log_mel = self.log_mel(samples);
+        match &self.dct {
+            None => log_mel.iter().map(|v| *v as f32).collect(),
+            Some(rows) => {
+                let frames = log_mel.chunks_exact(self.bands.len());
+                let dot = |row: &Vec<f64>, frame: &[f64]| row.iter().zip(frame).map(|(a, b)| a * b).sum::<f64>() as f32;
+                frames.flat_map(|frame| rows.iter().map(move |row| dot(row, frame))).collect()
+            }
+        }
+    }
+
+    /// `frames × bands`.
+    fn log_mel(&self, samples: &[f32]) -> Vec<f64> {
         let (frame, step) = (self.mel.frame as usize, self.mel.step as usize);
         let mut input = self.fft.make_input_vec();
         let mut spectrum = self.fft.make_output_vec();
         let mut out = Vec::new();
-        let mut log_mel = vec![0.0; self.bands.len()];
         for clip in samples.windows(frame).step_by(step) {
             input.fill(0.0);
             for ((to, sample), weight) in input.iter_mut().zip(clip).zip(&self.window) {
@@ -63,37 +75,77 @@ impl Features {
             if self.fft.process(&mut input, &mut spectrum).is_err() {
                 return Vec::new();
             }
-            let magnitude: Vec<f64> = spectrum.iter().map(|c| c.re.hypot(c.im)).collect();
-            for (value, (first, weights)) in log_mel.iter_mut().zip(&self.bands) {
-                let energy: f64 = weights.iter().zip(&magnitude[*first..]).map(|(w, m)| w * m).sum();
-                *value = (energy + 1e-6).ln();
-            }
-            match &self.dct {
-                None => out.extend(log_mel.iter().map(|v| *v as f32)),
-                Some(rows) => {
-                    out.extend(rows.iter().map(|row| row.iter().zip(&log_mel).map(|(a, b)| a * b).sum::<f64>() as f32))
-                }
-            }
+            let energy: Vec<f64> = match self.mel.spectrum {
+                Spectrum::Magnitude => spectrum.iter().map(|c| c.re.hypot(c.im)).collect(),
+                Spectrum::Power => spectrum.iter().map(|c| c.re * c.re + c.im * c.im).collect(),
+            };
+            out.extend(self.bands.iter().map(|(first, weights)| {
+                let sum: f64 = weights.iter().zip(&energy[*first..]).map(|(w, e)| w * e).sum();
+                self.log(sum)
+            }));
+        }
+        if self.mel.range > 0.0 {
+            let largest = out.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let least = largest - f64::from(self.mel.range);
+            out.iter_mut().for_each(|v| *v = v.max(least));
         }
         out
     }
+
+    fn log(&self, energy: f64) -> f64 {
+        let kept = match self.mel.floor {
+            Floor::Add(floor) => energy + f64::from(floor),
+            Floor::Max(floor) => energy.max(f64::from(floor)),
+        };
+        match self.mel.log {
+            Log::Natural => kept.ln(),
+            Log::Base10 => kept.log10(),
+            Log::Decibel => 10.0 * kept.log10(),
+        }
+    }
 }
 
-/// Triangles whose corners are evenly spaced in HTK mel, `1127 ln(1 + f / 700)`.
+/// For each band the first FFT bin and the weights from there.
 fn bands(mel: Mel, sample_rate: u32) -> Vec<(usize, Vec<f64>)> {
-    let to_mel = |hz: f64| 1127.0 * (1.0 + hz / 700.0).ln();
+    let to_mel: fn(f64) -> f64 = if mel.bands == Bands::Slaney { to_slaney } else { to_htk };
+    let to_hz: fn(f64) -> f64 = if mel.bands == Bands::Slaney { from_slaney } else { from_htk };
     let (low, high) = (to_mel(f64::from(mel.low_hz)), to_mel(f64::from(mel.high_hz)));
     let corner = |i: usize| low + (high - low) * i as f64 / f64::from(mel.bins + 1);
     let bin_hz = f64::from(sample_rate) / f64::from(mel.fft);
     (0..usize::from(mel.bins))
         .map(|band| {
-            let (left, center, right) = (corner(band), corner(band + 1), corner(band + 2));
+            let corners = [corner(band), corner(band + 1), corner(band + 2)];
+            let hertz = corners.map(to_hz);
+            let height = if mel.area_norm { 2.0 / (hertz[2] - hertz[0]) } else { 1.0 };
             let weight = |bin: usize| {
-                let at = to_mel(bin as f64 * bin_hz);
-                ((at - left) / (center - left)).min((right - at) / (right - center)).max(0.0)
+                let at = bin as f64 * bin_hz;
+                let (at, [left, center, right]) =
+                    if mel.bands == Bands::TensorFlow { (to_mel(at), corners) } else { (at, hertz) };
+                ((at - left) / (center - left)).min((right - at) / (right - center)).max(0.0) * height
             };
-            let inside: Vec<usize> = (1..=mel.fft as usize / 2).filter(|bin| weight(*bin) > 0.0).collect();
+            let first_bin = usize::from(mel.bands == Bands::TensorFlow);
+            let inside: Vec<usize> = (first_bin..=mel.fft as usize / 2).filter(|bin| weight(*bin) > 0.0).collect();
             (inside.first().copied().unwrap_or(0), inside.iter().map(|bin| weight(*bin)).collect())
         })
         .collect()
 }
+
+fn to_htk(hertz: f64) -> f64 {
+    1127.0 * (1.0 + hertz / 700.0).ln()
+}
+
+fn from_htk(mel: f64) -> f64 {
+    700.0 * ((mel / 1127.0).exp() - 1.0)
+}
+
+/// Slaney, "Auditory Toolbox" (1998), as in librosa: 3 mel for 200 Hz below 1 kHz, 27 mel for a factor of 6.4 above.
+fn to_slaney(hertz: f64) -> f64 {
+    if hertz < 1000.0 { hertz * 3.0 / 200.0 } else { 15.0 + (hertz / 1000.0).ln() * 27.0 / 6.4_f64.ln() }
+}
+
+fn from_slaney(mel: f64) -> f64 {
+    if mel < 15.0 { mel * 200.0 / 3.0 } else { 1000.0 * ((mel - 15.0) * 6.4_f64.ln() / 27.0).exp() }
+}
+
+#[cfg(test)]
+mod tests;

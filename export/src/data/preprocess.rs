@@ -4,7 +4,7 @@
 //! them give the same input. One-dimensional rows count as sound: integers are divided by half their range.
 
 use hone_runtime::bundle::preprocess::{
-    AudioLayout, AudioPrep, Channels, Frontend, ImageLayout, ImagePrep, Preprocess, Resize, TensorPrep,
+    AudioLayout, AudioPrep, Channels, Frontend, ImageLayout, ImagePrep, Preprocess, Resize, Start, TensorPrep,
 };
 
 use super::mel::Features;
@@ -133,13 +133,14 @@ impl Preprocessor {
             }
             other => return Err(shape(row, "sound (a wav file, or a row of samples)".into(), describe(other))),
         };
-        samples.resize(prep.window_samples as usize, 0.0);
+        let mut samples = cut(samples, prep.start, prep.window_samples as usize);
         if prep.peak {
             let largest = samples.iter().copied().fold(f32::MIN, f32::max);
             if largest > 0.0 {
                 samples.iter_mut().for_each(|v| *v /= largest);
             }
         }
+        samples.iter_mut().for_each(|v| *v *= prep.gain);
         let mut out = match &self.features {
             None => samples,
             Some(features) => {
@@ -156,6 +157,20 @@ impl Preprocessor {
         out.iter_mut().for_each(|v| *v = *v * prep.scale + prep.offset);
         Ok(out)
     }
+}
+
+/// `len` samples from `start`; zeros stand for those that the sound does not have.
+fn cut(mut samples: Vec<f32>, start: Start, len: usize) -> Vec<f32> {
+    match start {
+        Start::Sample(start) => drop(samples.drain(..samples.len().min(start as usize))),
+        Start::Middle if samples.len() >= len => drop(samples.drain(..(samples.len() - len) / 2)),
+        Start::Middle => {
+            let before = (len - samples.len()) / 2;
+            samples.splice(0..0, std::iter::repeat_n(0.0, before));
+        }
+    }
+    samples.resize(len, 0.0);
+    samples
 }
 
 fn array(row: &Row) -> Result<(&[usize], &Values)> {

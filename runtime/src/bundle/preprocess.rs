@@ -113,16 +113,20 @@ pub enum ImageLayout {
 
 /// model = layout(frontend(clip) · scale + offset).
 ///
-/// The clip has exactly `window_samples` samples in −1..1 (int16 / 32768), mono: the start of longer sound, shorter
-/// sound is followed by zeros.
+/// The clip has exactly `window_samples` samples in −1..1 (int16 / 32768), mono, cut out of longer sound as `start` says;
+/// zeros stand for samples that shorter sound does not have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioPrep {
     /// Samples a second.
     pub sample_rate: u32,
     /// Length of the clip in samples.
     pub window_samples: u32,
+    /// Where in the sound the clip starts.
+    pub start: Start,
     /// Whether the clip is divided by its largest sample first (the maximum, not the magnitude; silence stays).
     pub peak: bool,
+    /// Factor applied to the samples next: 1 keeps −1..1, 32768 gives the range of int16.
+    pub gain: f32,
     /// From samples to features.
     pub frontend: Frontend,
     /// Applied to every feature.
@@ -133,6 +137,15 @@ pub struct AudioPrep {
     pub layout: AudioLayout,
 }
 
+/// Where in the sound the clip starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this sample, from 0.
+    Sample(u32),
+    /// So that the clip's middle is the sound's; shorter sound has zeros on both sides (one more behind where odd).
+    Middle,
+}
+
 /// From samples to features.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Frontend {
@@ -140,16 +153,18 @@ pub enum Frontend {
     Raw,
     /// Mel-frequency cepstral coefficients as TensorFlow's `mfccs_from_log_mel_spectrograms` defines them, the 0th too.
     TfMfcc {
-        /// The spectrum below.
+        /// The log-mel bands that they are made of.
         mel: Mel,
         /// How many coefficients are kept, from the 0th.
         coefficients: u16,
     },
-    /// ln(mel + 1e-6).
+    /// The log-mel bands themselves.
     LogMel(Mel),
 }
 
-/// Mel spectrum: periodic Hann window, magnitude of the FFT, HTK mel bands without FFT bin 0, no padding.
+/// Logarithm of a mel spectrum, frame by frame, no padding at the ends.
+///
+/// A frame is weighted with a periodic Hann window, transformed, and its spectrum summed into triangular bands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mel {
     /// Samples of a frame.
@@ -164,6 +179,90 @@ pub struct Mel {
     pub low_hz: f32,
     /// Upper edge of the last band in hertz, at most half the sample rate.
     pub high_hz: f32,
+    /// Samples of the Hann window, at most `frame`; it stands in the frame's middle, the samples beside it count as zero
+    /// (librosa's and torchlibrosa's `win_length` below `n_fft`).
+    pub window: u32,
+    /// What of the FFT's output is summed.
+    pub spectrum: Spectrum,
+    /// Where the bands are and how they rise and fall.
+    pub bands: Bands,
+    /// Whether each band's weights are divided by half its width in hertz (librosa's `norm="slaney"`).
+    pub area_norm: bool,
+    /// The logarithm.
+    pub log: Log,
+    /// What keeps the logarithm finite.
+    pub floor: Floor,
+    /// Values more than this below the clip's largest are raised to it, in units of the logarithm (librosa's `top_db`);
+    /// 0: they stay.
+    pub range: f32,
+}
+
+/// What of the FFT's output is summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spectrum {
+    /// |X|.
+    Magnitude,
+    /// |X|².
+    Power,
+}
+
+/// Triangular bands, their corners evenly spaced in mel from the lower to the upper edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bands {
+    /// HTK mel, 1127 ln(1 + f / 700); straight in mel, without FFT bin 0 (`tf.signal.linear_to_mel_weight_matrix`).
+    TensorFlow,
+    /// HTK mel, straight in hertz (librosa with `htk=True`, torchaudio).
+    Htk,
+    /// Slaney's mel, linear below 1 kHz and logarithmic above; straight in hertz (librosa, torchlibrosa).
+    Slaney,
+}
+
+/// Which logarithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// ln x.
+    Natural,
+    /// log10 x.
+    Base10,
+    /// 10 log10 x.
+    Decibel,
+}
+
+/// What keeps the logarithm finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Floor {
+    /// log(x + floor).
+    Add(f32),
+    /// log(max(x, floor)).
+    Max(f32),
+}
+
+impl Mel {
+    /// As TensorFlow's tutorials and the keyword models of MLPerf Tiny have it: ln(magnitude in TensorFlow's bands + 1e-6),
+    /// the window as long as the frame.
+    #[must_use]
+    pub const fn tensorflow(frame: u32, step: u32, fft: u32, bins: u16, low_hz: f32, high_hz: f32) -> Self {
+        Self {
+            frame,
+            step,
+            fft,
+            bins,
+            low_hz,
+            high_hz,
+            window: frame,
+            spectrum: Spectrum::Magnitude,
+            bands: Bands::TensorFlow,
+            area_norm: false,
+            log: Log::Natural,
+            floor: Floor::Add(1e-6),
+            range: 0.0,
+        }
+    }
+
+    /// Whether the fields after `high_hz` are those of [`Mel::tensorflow`].
+    fn is_tensorflow(&self) -> bool {
+        *self == Self::tensorflow(self.frame, self.step, self.fft, self.bins, self.low_hz, self.high_hz)
+    }
 }
 
 /// Order of the features.
@@ -243,8 +342,16 @@ impl AudioPrep {
 
     fn check(&self) -> Result<()> {
         within("sample rate in hertz", self.sample_rate, 384_000)?;
-        within("window in samples", self.window_samples, Self::MAX_SAMPLES)?;
+        within("clip in samples", self.window_samples, Self::MAX_SAMPLES)?;
+        if let Start::Sample(start) = self.start
+            && start > Self::MAX_SAMPLES
+        {
+            return Err(out_of_range("start in samples", start, 0, Self::MAX_SAMPLES));
+        }
         finite(&[self.scale, self.offset])?;
+        if !(self.gain.is_finite() && self.gain > 0.0) {
+            return refuse("gain is not a positive number");
+        }
         match self.frontend {
             Frontend::Raw => Ok(()),
             Frontend::LogMel(mel) => self.check_mel(mel),
@@ -255,6 +362,15 @@ impl AudioPrep {
         }
     }
 
+    /// Whether the record has nothing that its first form, without the extension, cannot say.
+    fn is_plain(&self) -> bool {
+        let mel = match self.frontend {
+            Frontend::Raw => true,
+            Frontend::TfMfcc { mel, .. } | Frontend::LogMel(mel) => mel.is_tensorflow(),
+        };
+        mel && self.start == Start::Sample(0) && self.gain == 1.0
+    }
+
     fn check_mel(&self, mel: Mel) -> Result<()> {
         within("mel bands", u32::from(mel.bins), 1024)?;
         within("frame in samples", mel.frame, self.window_samples)?;
@@ -262,6 +378,14 @@ impl AudioPrep {
         within("fft points", mel.fft, 65_536)?;
         if mel.fft < mel.frame || !mel.fft.is_power_of_two() {
             return refuse("fft is not a power of two of at least a frame");
+        }
+        within("window in samples", mel.window, mel.frame)?;
+        let (Floor::Add(floor) | Floor::Max(floor)) = mel.floor;
+        if !(floor.is_normal() && floor > 0.0) {
+            return refuse("the floor of the logarithm is not a positive number");
+        }
+        if !(mel.range.is_finite() && mel.range.is_sign_positive()) {
+            return refuse("the range of the logarithm is not 0 (none) or a positive number");
         }
         finite(&[mel.low_hz, mel.high_hz])?;
         if !(mel.low_hz >= 0.0 && mel.low_hz < mel.high_hz && mel.high_hz <= self.sample_rate as f32 / 2.0) {
@@ -281,7 +405,11 @@ fn within(what: &'static str, value: u32, max: u32) -> Result<()> {
     if (1..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::Bounds { what, value: u64::from(value), min: 1, max: u64::from(max) })
+    Err(out_of_range(what, value, 1, max))
+}
+
+fn out_of_range(what: &'static str, value: u32, min: u64, max: u32) -> Error {
+    Error::Bounds { what, value: u64::from(value), min, max: u64::from(max) }
 }
 
 fn finite(values: &[f32]) -> Result<()> {

@@ -1,5 +1,3 @@
-use hone_runtime::bundle::preprocess::Mel;
-
 use super::*;
 use crate::data::tests::shared;
 use crate::data::{Clip, Options, Source, npy};
@@ -10,16 +8,15 @@ fn row(values: RawRow) -> Row {
 
 /// The front end of the keyword model in the shared models directory.
 fn keywords() -> Preprocess {
-    let mel = Mel { frame: 480, step: 320, fft: 512, bins: 40, low_hz: 20.0, high_hz: 4000.0 };
-    Preprocess::Audio(AudioPrep {
-        sample_rate: 16_000,
-        window_samples: 16_000,
-        peak: true,
-        frontend: Frontend::TfMfcc { mel, coefficients: 10 },
-        scale: 1.0,
-        offset: 0.0,
-        layout: AudioLayout::TimeMajor,
-    })
+    "mfcc:rate=16000,frame=480,step=320,fft=512,bins=40,low=20,high=4000,coefficients=10".parse().unwrap()
+}
+
+/// The front end of the speech embedding there: its `melspectrogram.onnx` on samples 1680 to 14320 in int16's range, then x / 10 + 2.
+fn speech_embedding() -> Preprocess {
+    "logmel:rate=16000,samples=12640,start=1680,gain=32768,frame=512,window=400,step=160,fft=512,bins=32,low=60,high=3800,\
+     spectrum=power,mel=slaney,norm=area,log=db,floor=max:1e-10,range=80,scale=0.1,offset=2"
+        .parse()
+        .unwrap()
 }
 
 fn picture(width: u32, height: u32, resize: Resize, channels: Channels, layout: ImageLayout) -> ImagePrep {
@@ -83,7 +80,9 @@ fn sound_is_cut_filled_and_refused_at_another_rate() {
     let raw = Preprocess::Audio(AudioPrep {
         sample_rate: 8000,
         window_samples: 4,
+        start: Start::Sample(0),
         peak: false,
+        gain: 1.0,
         frontend: Frontend::Raw,
         scale: 2.0,
         offset: 1.0,
@@ -99,19 +98,45 @@ fn sound_is_cut_filled_and_refused_at_another_rate() {
 }
 
 #[test]
-fn the_keyword_front_end_equals_tensorflows() {
-    let Some(data) = shared().map(|s| s.join("data/fsdd_digits")) else { return };
-    let ready = Preprocessor::new(&keywords(), &[1, 49, 10]).unwrap();
+fn the_clip_is_cut_out_where_the_record_says() {
+    let sound: Vec<f32> = (1..=5).map(|v| v as f32).collect();
+    let cut_of = |start, len| cut(sound.clone(), start, len);
+    assert_eq!(cut_of(Start::Sample(0), 3), [1.0, 2.0, 3.0]);
+    assert_eq!(cut_of(Start::Sample(3), 3), [4.0, 5.0, 0.0]);
+    assert_eq!(cut_of(Start::Sample(9), 2), [0.0, 0.0]);
+    assert_eq!(cut_of(Start::Middle, 3), [2.0, 3.0, 4.0]);
+    assert_eq!(cut_of(Start::Middle, 4), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(cut_of(Start::Middle, 8), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0]);
+}
+
+/// Largest difference between what `record` makes of the 40 clips and the features stored beside them.
+fn worst_on_the_clips(record: &Preprocess, shape: &[usize], features: &str) -> Option<f32> {
+    let data = shared()?.join("data/fsdd_digits");
+    let ready = Preprocessor::new(record, shape).unwrap();
     let options = Options { labels: Some("../clips16k.csv".into()), ..Options::default() };
     let mut clips = Source::open(data.join("clips16k"), &options).unwrap();
-    let mut expected = npy::ArrayFile::open(data.join("clips16k_mfcc.npy")).unwrap();
+    let mut expected = npy::ArrayFile::open(data.join(features)).unwrap();
     assert_eq!((clips.len(), expected.rows()), (40, 40));
     let mut worst = 0.0_f32;
     for at in 0..clips.len() {
         let got = ready.apply(&clips.row(at).unwrap()).unwrap();
         let want = expected.row(at).unwrap().to_f32();
+        assert_eq!(got.len(), want.len());
         worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
     }
-    println!("largest error of the MFCC front end on 40 clips: {worst:e}");
+    println!("{features}: largest error on 40 clips {worst:e}");
+    Some(worst)
+}
+
+#[test]
+fn the_keyword_front_end_equals_tensorflows() {
+    let Some(worst) = worst_on_the_clips(&keywords(), &[1, 49, 10], "clips16k_mfcc.npy") else { return };
+    assert!(worst < 1e-3, "{worst}");
+}
+
+/// The model's own front end is an ONNX graph in f32; ours computes in f64. One step of an int8 input is about 0.03.
+#[test]
+fn the_log_mel_front_end_equals_the_speech_embeddings() {
+    let Some(worst) = worst_on_the_clips(&speech_embedding(), &[76, 32, 1], "clips16k_oww_mel.npy") else { return };
     assert!(worst < 1e-3, "{worst}");
 }

@@ -120,6 +120,11 @@ fn read_image(r: &mut Reader<'_>) -> Result<ImagePrep> {
     })
 }
 
+/// Set in the byte of the front end where the extension follows.
+const EXTENDED: u8 = 0x80;
+/// Start of a clip from the middle of the sound.
+const MIDDLE: u32 = u32::MAX;
+
 fn write_audio(w: &mut Writer<'_>, prep: &AudioPrep) -> Result<()> {
     let (frontend, mel, coefficients) = match prep.frontend {
         Frontend::Raw => (0, None, 0),
@@ -130,7 +135,9 @@ fn write_audio(w: &mut Writer<'_>, prep: &AudioPrep) -> Result<()> {
         AudioLayout::TimeMajor => 0,
         AudioLayout::FeatureMajor => 1,
     };
-    w.bytes(&[3, frontend, u8::from(prep.peak), layout])?;
+    // What the first form can say is said in it, so that earlier readers understand it.
+    let extended = !prep.is_plain();
+    w.bytes(&[3, frontend | if extended { EXTENDED } else { 0 }, u8::from(prep.peak), layout])?;
     w.u32(prep.sample_rate)?;
     w.u32(prep.window_samples)?;
     w.f32(prep.scale)?;
@@ -142,19 +149,48 @@ fn write_audio(w: &mut Writer<'_>, prep: &AudioPrep) -> Result<()> {
         w.f32(mel.low_hz)?;
         w.f32(mel.high_hz)?;
     }
+    if extended {
+        w.u32(match prep.start {
+            Start::Sample(start) => start,
+            Start::Middle => MIDDLE,
+        })?;
+        w.f32(prep.gain)?;
+        mel.iter().try_for_each(|mel| write_mel_extension(w, mel))?;
+    }
     Ok(())
+}
+
+fn write_mel_extension(w: &mut Writer<'_>, mel: &Mel) -> Result<()> {
+    let (how, floor) = match mel.floor {
+        Floor::Add(floor) => (0, floor),
+        Floor::Max(floor) => (1, floor),
+    };
+    let bands = match mel.bands {
+        Bands::TensorFlow => 0,
+        Bands::Htk => 1,
+        Bands::Slaney => 2,
+    };
+    let log = match mel.log {
+        Log::Natural => 0,
+        Log::Base10 => 1,
+        Log::Decibel => 2,
+    };
+    let power = u8::from(mel.spectrum == Spectrum::Power);
+    w.u32(mel.window)?;
+    w.bytes(&[power, bands, u8::from(mel.area_norm), log, how, 0, 0, 0])?;
+    w.f32(floor)?;
+    w.f32(mel.range)
 }
 
 fn read_audio(r: &mut Reader<'_>) -> Result<AudioPrep> {
     let [frontend, peak, layout] = r.array()?;
-    Ok(AudioPrep {
+    let (frontend, extended) = (frontend & !EXTENDED, frontend & EXTENDED != 0);
+    let mut prep = AudioPrep {
         sample_rate: r.u32()?,
         window_samples: r.u32()?,
-        peak: match peak {
-            0 => false,
-            1 => true,
-            _ => return Err(unknown("peak flag", peak, 1)),
-        },
+        start: Start::Sample(0),
+        peak: flag("peak flag", peak)?,
+        gain: 1.0,
         scale: r.f32()?,
         offset: r.f32()?,
         frontend: match frontend {
@@ -174,14 +210,62 @@ fn read_audio(r: &mut Reader<'_>) -> Result<AudioPrep> {
             1 => AudioLayout::FeatureMajor,
             _ => return Err(unknown("kind of audio layout", layout, 1)),
         },
-    })
+    };
+    if extended {
+        prep.start = match r.u32()? {
+            MIDDLE => Start::Middle,
+            start => Start::Sample(start),
+        };
+        prep.gain = r.f32()?;
+        if let Frontend::TfMfcc { mel, .. } | Frontend::LogMel(mel) = &mut prep.frontend {
+            read_mel_extension(r, mel)?;
+        }
+        if prep.is_plain() {
+            return Err(Error::Malformed { what: WHAT, why: "an extension that says nothing more" });
+        }
+    }
+    Ok(prep)
 }
 
 fn read_mel(r: &mut Reader<'_>) -> Result<(Mel, u16)> {
     let [frame, step, fft] = [r.u32()?, r.u32()?, r.u32()?];
     let [bins, coefficients] = [r.u16()?, r.u16()?];
     let [low_hz, high_hz] = [r.f32()?, r.f32()?];
-    Ok((Mel { frame, step, fft, bins, low_hz, high_hz }, coefficients))
+    Ok((Mel::tensorflow(frame, step, fft, bins, low_hz, high_hz), coefficients))
+}
+
+fn read_mel_extension(r: &mut Reader<'_>, mel: &mut Mel) -> Result<()> {
+    mel.window = r.u32()?;
+    let [power, bands, area_norm, log, how, reserved @ ..]: [u8; 8] = r.array()?;
+    if reserved != [0; 3] {
+        return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
+    }
+    mel.spectrum = if flag("power flag", power)? { Spectrum::Power } else { Spectrum::Magnitude };
+    mel.bands = match bands {
+        0 => Bands::TensorFlow,
+        1 => Bands::Htk,
+        2 => Bands::Slaney,
+        _ => return Err(unknown("kind of mel bands", bands, 2)),
+    };
+    mel.area_norm = flag("area flag", area_norm)?;
+    mel.log = match log {
+        0 => Log::Natural,
+        1 => Log::Base10,
+        2 => Log::Decibel,
+        _ => return Err(unknown("kind of logarithm", log, 2)),
+    };
+    let floor = r.f32()?;
+    mel.floor = if flag("kind of floor", how)? { Floor::Max(floor) } else { Floor::Add(floor) };
+    mel.range = r.f32()?;
+    Ok(())
+}
+
+fn flag(what: &'static str, value: u8) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(unknown(what, value, 1)),
+    }
 }
 
 fn unknown(what: &'static str, value: u8, max: u64) -> Error {

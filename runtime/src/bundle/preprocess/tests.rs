@@ -42,25 +42,42 @@ fn image() -> impl Strategy<Value = Preprocess> {
     )
 }
 
-fn audio() -> impl Strategy<Value = Preprocess> {
-    let mel = (1u32..=400, 1u32..=400, 0u32..4, 1u16..=128, 0f32..1000.0, 1001f32..4000.0).prop_map(
-        |(frame, step, more, bins, low_hz, high_hz)| Mel {
-            frame,
-            step,
-            fft: frame.next_power_of_two() << more,
-            bins,
-            low_hz,
-            high_hz,
+fn mel() -> impl Strategy<Value = Mel> {
+    let sizes = (1u32..=400, 1u32..=400, 0u32..4, 1u16..=128, 0f32..1000.0, 1001f32..4000.0);
+    let usual = sizes.prop_map(|(frame, step, more, bins, low_hz, high_hz)| {
+        Mel::tensorflow(frame, step, frame.next_power_of_two() << more, bins, low_hz, high_hz)
+    });
+    let floor = (any::<bool>(), 1e-12f32..1.0).prop_map(|(add, x)| if add { Floor::Add(x) } else { Floor::Max(x) });
+    let flags = (any::<bool>(), any::<bool>(), 0usize..3, 0usize..3);
+    (usual, any::<prop::sample::Index>(), flags, floor, 0f32..200.0, any::<bool>()).prop_map(
+        |(usual, window, (power, area_norm, bands, log), floor, range, extended)| match extended {
+            false => usual,
+            true => Mel {
+                window: window.index(usual.frame as usize) as u32 + 1,
+                spectrum: if power { Spectrum::Power } else { Spectrum::Magnitude },
+                bands: [Bands::TensorFlow, Bands::Htk, Bands::Slaney][bands],
+                area_norm,
+                log: [Log::Natural, Log::Base10, Log::Decibel][log],
+                floor,
+                range,
+                ..usual
+            },
         },
-    );
-    let flags = (any::<bool>(), any::<bool>());
-    (8000u32..48000, 400u32..100_000, flags, 0usize..3, mel, 1u16..=128, finite_f32(), finite_f32()).prop_map(
-        |(sample_rate, window_samples, (peak, time), frontend, mel, coefficients, scale, offset)| {
+    )
+}
+
+fn audio() -> impl Strategy<Value = Preprocess> {
+    let flags = (any::<bool>(), any::<bool>(), 0usize..3);
+    let cut = (0usize..4, 1u32..9000, 0usize..2);
+    (8000u32..48000, 400u32..100_000, cut, flags, mel(), 1u16..=128, finite_f32(), finite_f32()).prop_map(
+        |(sample_rate, window_samples, (start, at, gain), (peak, time, frontend), mel, coefficients, scale, offset)| {
             let coefficients = coefficients.min(mel.bins);
             Preprocess::Audio(AudioPrep {
                 sample_rate,
                 window_samples,
+                start: [Start::Sample(0), Start::Sample(0), Start::Sample(at), Start::Middle][start],
                 peak,
+                gain: [1.0, 32_768.0][gain],
                 frontend: [Frontend::Raw, Frontend::TfMfcc { mel, coefficients }, Frontend::LogMel(mel)][frontend],
                 scale,
                 offset,
@@ -143,6 +160,14 @@ fn faults_are_named() {
         ("mfcc:rate=16000,frame=480", "missing"),
         ("mfcc:rate=16000,frame=480,step=320,fft=512,bins=40,low=20,high=9000,coefficients=10", "edges"),
         ("mfcc:rate=16000,frame=480,step=320,fft=256,bins=40,low=20,high=4000,coefficients=10", "fft"),
+        ("raw:rate=8000,start=late", "whole number"),
+        ("raw:rate=8000,gain=0", "gain"),
+        ("raw:rate=8000,window=4", "no such key"),
+        ("logmel:rate=16000,frame=400,step=160,fft=512,bins=32,low=60,high=3800,window=401", "window"),
+        ("logmel:rate=16000,frame=400,step=160,fft=512,bins=32,low=60,high=3800,mel=bark", "mel=tensorflow"),
+        ("logmel:rate=16000,frame=400,step=160,fft=512,bins=32,low=60,high=3800,floor=1e-6", "floor=add"),
+        ("logmel:rate=16000,frame=400,step=160,fft=512,bins=32,low=60,high=3800,floor=max:0", "floor"),
+        ("logmel:rate=16000,frame=400,step=160,fft=512,bins=32,low=60,high=3800,range=-1", "range"),
     ] {
         let error = Preprocess::parse(text).unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
@@ -158,4 +183,39 @@ fn golden_bytes() {
         expected.extend(number.to_le_bytes());
     }
     assert_eq!(prep.to_bytes().unwrap(), expected);
+}
+
+/// The record of a bundle written before the extension, byte for byte, and one that needs it.
+#[test]
+fn golden_bytes_of_sound() {
+    let keys = "frame=480,step=320,fft=512,bins=40,low=20,high=4000,coefficients=10";
+    let plain = Preprocess::parse(&std::format!("mfcc:rate=16000,{keys}")).unwrap();
+    let mut expected = Vec::from([3u8, 1, 1, 0]);
+    [16_000u32, 16_000].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    [1.0f32, 0.0].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    [480u32, 320, 512].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    [40u16, 10].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    [20.0f32, 4000.0].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    assert_eq!(plain.to_bytes().unwrap(), expected);
+
+    let more = "start=middle,gain=2,window=400,spectrum=power,mel=slaney,norm=area,log=db,floor=max:0.5,range=80";
+    let extended = Preprocess::parse(&std::format!("mfcc:rate=16000,{keys},{more}")).unwrap();
+    expected[1] = 0x81;
+    let plain_len = expected.len();
+    expected.extend(u32::MAX.to_le_bytes());
+    expected.extend(2.0f32.to_le_bytes());
+    expected.extend(400u32.to_le_bytes());
+    expected.extend([1u8, 2, 1, 2, 1, 0, 0, 0]);
+    [0.5f32, 80.0].iter().for_each(|v| expected.extend(v.to_le_bytes()));
+    assert_eq!(extended.to_bytes().unwrap(), expected);
+
+    // The extension with the values that are meant without it is refused: one record, one encoding.
+    let mut idle = expected[..plain_len].to_vec();
+    idle.extend(0u32.to_le_bytes());
+    idle.extend(1.0f32.to_le_bytes());
+    idle.extend(480u32.to_le_bytes());
+    idle.extend([0; 8]);
+    [1e-6f32, 0.0].iter().for_each(|v| idle.extend(v.to_le_bytes()));
+    let error = Preprocess::decode(&idle).unwrap_err().to_string();
+    assert!(error.contains("says nothing more"), "{error}");
 }

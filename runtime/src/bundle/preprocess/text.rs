@@ -19,7 +19,11 @@ impl Preprocess {
     /// | `none` | |
     /// | `tensor` | `perm` (axes as they are), `axis` (0), `scale` (1), `offset` (0) |
     /// | `image` | `size=WxH`, `resize=crop\|crop:N\|stretch\|none` (crop), `channels=rgb\|bgr\|gray` (rgb), `norm=raw\|unit\|tf\|imagenet\|caffe` (raw), `scale`, `mean`, `std` (as `norm`), `layout=nchw\|nhwc` (nchw) |
-    /// | `raw`, `mfcc`, `logmel` | `rate`, `samples` (= `rate`: one second), `peak=yes\|no` (yes for mfcc, else no), `scale` (1), `offset` (0), `layout=time\|feature` (time); mfcc and logmel also `frame`, `step`, `fft`, `bins`, `low`, `high`; mfcc also `coefficients` |
+    /// | `raw`, `mfcc`, `logmel` | `rate`, `samples` (= `rate`: one second), `start=N\|middle` (0), `peak=yes\|no` (yes for mfcc, else no), `gain` (1), `scale` (1), `offset` (0), `layout=time\|feature` (time) |
+    /// | `mfcc`, `logmel` also | `frame`, `step`, `fft`, `bins`, `low`, `high`, `window` (= `frame`), `spectrum=magnitude\|power` (magnitude), `mel=tensorflow\|htk\|slaney` (tensorflow), `norm=none\|area` (none), `log=ln\|log10\|db` (ln), `floor=add:X\|max:X` (add:1e-6), `range` (0: none) |
+    /// | `mfcc` also | `coefficients` |
+    ///
+    /// What the keys of sound mean stands with [`AudioPrep`] and [`Mel`].
     ///
     /// `norm` names the usual ways to scale pixels: `raw` 0..255; `unit` 0..1; `tf` −1..1 (x / 127.5 − 1, Keras
     /// "tf"); `imagenet` 0..1 minus 0.485:0.456:0.406 over 0.229:0.224:0.225 (torchvision, Keras "torch"); `caffe`
@@ -145,22 +149,25 @@ fn parse_audio(kind: &str, keys: &mut Keys<'_>) -> Result<AudioPrep> {
     Ok(AudioPrep {
         sample_rate,
         window_samples: keys.number("samples", Some(sample_rate))?,
-        peak: match keys.take("peak") {
-            None => kind == "mfcc",
-            Some("yes") => true,
-            Some("no") => false,
-            Some(other) => return Err(fault(other, "expected peak=yes or no")),
+        start: match keys.take("start") {
+            None => Start::Sample(0),
+            Some("middle") => Start::Middle,
+            Some(sample) => Start::Sample(number(sample)?),
         },
+        peak: keys.choice("peak", &[("no", false), ("yes", true)], kind == "mfcc", "expected peak=yes or no")?,
+        gain: keys.take("gain").map_or(Ok(1.0), real)?,
         frontend,
         scale: keys.take("scale").map_or(Ok(1.0), real)?,
         offset: keys.take("offset").map_or(Ok(0.0), real)?,
-        layout: match keys.take("layout") {
-            None | Some("time") => AudioLayout::TimeMajor,
-            Some("feature") => AudioLayout::FeatureMajor,
-            Some(other) => return Err(fault(other, "expected layout=time or feature")),
-        },
+        layout: keys.choice("layout", &LAYOUTS, AudioLayout::TimeMajor, "expected layout=time or feature")?,
     })
 }
+
+const LAYOUTS: [(&str, AudioLayout); 2] = [("time", AudioLayout::TimeMajor), ("feature", AudioLayout::FeatureMajor)];
+const SPECTRA: [(&str, Spectrum); 2] = [("magnitude", Spectrum::Magnitude), ("power", Spectrum::Power)];
+const BANDS: [(&str, Bands); 3] = [("tensorflow", Bands::TensorFlow), ("htk", Bands::Htk), ("slaney", Bands::Slaney)];
+const NORMS: [(&str, bool); 2] = [("none", false), ("area", true)];
+const LOGS: [(&str, Log); 3] = [("ln", Log::Natural), ("log10", Log::Base10), ("db", Log::Decibel)];
 
 fn parse_mel(keys: &mut Keys<'_>) -> Result<Mel> {
     let mut hertz = |key: &'static str| match keys.take(key) {
@@ -168,13 +175,22 @@ fn parse_mel(keys: &mut Keys<'_>) -> Result<Mel> {
         None => Err(fault(key, "this key is missing")),
     };
     let (low_hz, high_hz) = (hertz("low")?, hertz("high")?);
+    let (frame, step, fft) = (keys.number("frame", None)?, keys.number("step", None)?, keys.number("fft", None)?);
+    let usual = Mel::tensorflow(frame, step, fft, keys.number("bins", None)?, low_hz, high_hz);
     Ok(Mel {
-        frame: keys.number("frame", None)?,
-        step: keys.number("step", None)?,
-        fft: keys.number("fft", None)?,
-        bins: keys.number("bins", None)?,
-        low_hz,
-        high_hz,
+        window: keys.number("window", Some(frame))?,
+        spectrum: keys.choice("spectrum", &SPECTRA, usual.spectrum, "expected spectrum=magnitude or power")?,
+        bands: keys.choice("mel", &BANDS, usual.bands, "expected mel=tensorflow, htk or slaney")?,
+        area_norm: keys.choice("norm", &NORMS, usual.area_norm, "expected norm=none or area")?,
+        log: keys.choice("log", &LOGS, usual.log, "expected log=ln, log10 or db")?,
+        floor: match keys.take("floor").map(|text| (text, text.split_once(':'))) {
+            None => usual.floor,
+            Some((_, Some(("add", floor)))) => Floor::Add(real(floor)?),
+            Some((_, Some(("max", floor)))) => Floor::Max(real(floor)?),
+            Some((text, _)) => return Err(fault(text, "expected floor=add:NUMBER or max:NUMBER")),
+        },
+        range: keys.take("range").map_or(Ok(usual.range), real)?,
+        ..usual
     })
 }
 
@@ -205,6 +221,12 @@ impl<'a> Keys<'a> {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(fault(key, "this key is missing")),
         }
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(&mut self, key: &str, of: &[(&str, T)], default: T, expected: &'static str) -> Result<T> {
+        let Some(text) = self.take(key) else { return Ok(default) };
+        of.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| fault(text, expected))
     }
 
     fn end(self) -> Result<()> {
@@ -244,7 +266,8 @@ fn fault(text: &str, why: &'static str) -> Error {
     Error::PreprocessText { text: text.into(), why }
 }
 
-/// The canonical text: every key, in the order of the table of [`Preprocess::parse`].
+/// The canonical text: every key in one order, except that those of sound which came later (`start`, `gain`, `window` to
+/// `range`) stand there only where they say something else than their default.
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -296,20 +319,43 @@ fn show_audio(f: &mut fmt::Formatter<'_>, prep: &AudioPrep) -> fmt::Result {
         Frontend::TfMfcc { mel, coefficients } => ("mfcc", Some(mel), Some(coefficients)),
         Frontend::LogMel(mel) => ("logmel", Some(mel), None),
     };
-    let peak = if prep.peak { "yes" } else { "no" };
-    write!(f, "{kind}:rate={},samples={},peak={peak}", prep.sample_rate, prep.window_samples)?;
+    write!(f, "{kind}:rate={},samples={}", prep.sample_rate, prep.window_samples)?;
+    match prep.start {
+        Start::Sample(0) => {}
+        Start::Sample(start) => write!(f, ",start={start}")?,
+        Start::Middle => f.write_str(",start=middle")?,
+    }
+    write!(f, ",peak={}", if prep.peak { "yes" } else { "no" })?;
+    if prep.gain != 1.0 {
+        write!(f, ",gain={}", prep.gain)?;
+    }
     if let Some(mel) = mel {
         write!(f, ",frame={},step={},fft={},bins={}", mel.frame, mel.step, mel.fft, mel.bins)?;
         write!(f, ",low={},high={}", mel.low_hz, mel.high_hz)?;
+        if !mel.is_tensorflow() {
+            show_mel_extension(f, &mel)?;
+        }
     }
     if let Some(coefficients) = coefficients {
         write!(f, ",coefficients={coefficients}")?;
     }
-    let layout = match prep.layout {
-        AudioLayout::TimeMajor => "time",
-        AudioLayout::FeatureMajor => "feature",
-    };
-    write!(f, ",scale={},offset={},layout={layout}", prep.scale, prep.offset)
+    write!(f, ",scale={},offset={},layout={}", prep.scale, prep.offset, word(&LAYOUTS, prep.layout))
+}
+
+fn show_mel_extension(f: &mut fmt::Formatter<'_>, mel: &Mel) -> fmt::Result {
+    let (spectrum, bands) = (word(&SPECTRA, mel.spectrum), word(&BANDS, mel.bands));
+    write!(f, ",window={},spectrum={spectrum},mel={bands}", mel.window)?;
+    write!(f, ",norm={},log={}", word(&NORMS, mel.area_norm), word(&LOGS, mel.log))?;
+    match mel.floor {
+        Floor::Add(floor) => write!(f, ",floor=add:{floor}")?,
+        Floor::Max(floor) => write!(f, ",floor=max:{floor}")?,
+    }
+    write!(f, ",range={}", mel.range)
+}
+
+/// The word for a value; every value of these tables has one.
+fn word<T: PartialEq>(of: &[(&'static str, T)], value: T) -> &'static str {
+    of.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
 fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, name: &str, values: &[T]) -> fmt::Result {
