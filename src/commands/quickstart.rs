@@ -11,7 +11,7 @@ use hone_export::apply::shots::{KShot, k_shot, read_draws};
 use hone_export::apply::teach::{self, Mode, Tuned};
 use hone_export::apply::{Applied, BundleFile, Embedded};
 use hone_export::data::{Options, Source};
-use hone_export::pipeline::{Outcome as Exported, Precision, Request};
+use hone_export::pipeline::{Precision, Request};
 use hone_export::{Error, quantize};
 use hone_models as models;
 use hone_runtime::tune::Options as TuneOptions;
@@ -20,11 +20,16 @@ use serde::Serialize;
 use crate::args::Quickstart;
 use crate::commands::{export, tune};
 use crate::ui::{Outcome, Ui};
+use staging::Staging;
 
 mod page;
+mod staging;
 
 /// From a stored 8×8 image of 0..=16 to the model's input.
 const PREPROCESS: &str = "tensor:scale=1/16";
+/// Files in the quickstart's folder.
+const BUNDLE: &str = "glyphs.hone";
+const REPORT: &str = "report.html";
 /// The line of `digits-k5.npy` that is taught.
 const DRAW: usize = 0;
 
@@ -55,9 +60,19 @@ struct Measured {
 }
 
 pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
+    let staging = Staging::begin(&args.out, args.force)?;
+    let measured = measure(&staging.path(), &args.out, ui).map_err(|error| staging.explain(error))?;
+    staging.finish()?;
+    ui.say(format!("\n{:.1} s in all; look at {}", measured.seconds, measured.report.display()));
+    ui.say(format!("the bundle: {}", args.out.join(BUNDLE).display()));
+    ui.document(&measured);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does everything in the folder `out`, which will be called `name`.
+fn measure(out: &Path, name: &Path, ui: &Ui) -> Result<Measured, Error> {
     let start = Instant::now();
-    let out = &args.out;
-    prepare(out, args.force)?;
+    prepare(out)?;
     let data = out.join("data");
 
     ui.say("1/5  export: inspect, split, calibrate, quantize to int8, verify, bundle");
@@ -105,7 +120,6 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
     bench.push(latency::original(&original, &inputs, 300)?);
     ui.table(&page::bench(&bench));
 
-    let report = out.join("report.html");
     let measured = Measured {
         accuracy,
         k_shot,
@@ -113,31 +127,16 @@ pub fn run(args: &Quickstart, ui: &Ui) -> Outcome {
         bench,
         export_seconds: exported.seconds,
         seconds: start.elapsed().as_secs_f64(),
-        report,
+        report: name.join(REPORT),
         before,
         after,
     };
-    page::page(&request, &exported, &measured, out).write(&measured.report)?;
-    finish(ui, &exported, &measured);
-    Ok(ExitCode::SUCCESS)
+    page::page(&request, &exported, &measured, name).write(&out.join(REPORT))?;
+    Ok(measured)
 }
 
-fn finish(ui: &Ui, exported: &Exported, measured: &Measured) {
-    ui.say(format!("\n{:.1} s in all; look at {}", measured.seconds, measured.report.display()));
-    ui.say(format!("the bundle: {}", exported.bundle().display()));
-    ui.document(measured);
-}
-
-/// Makes the folder and writes the built-in files into `data/`.
-fn prepare(out: &Path, force: bool) -> Result<(), Error> {
-    if out.exists() {
-        // Only a folder that an earlier run made is ever replaced.
-        let is_ours = out.join("data").join(models::GLYPHS_MODEL.name).is_file();
-        if !force || !is_ours {
-            return Err(Error::Exists(out.to_path_buf()));
-        }
-        std::fs::remove_dir_all(out).map_err(Error::io(out))?;
-    }
+/// Writes the built-in files into `data/`.
+fn prepare(out: &Path) -> Result<(), Error> {
     let data = out.join("data");
     std::fs::create_dir_all(&data).map_err(Error::io(&data))?;
     for file in models::QUICKSTART {

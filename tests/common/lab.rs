@@ -1,4 +1,5 @@
 //! A folder with a bundle of the built-in model and small data, and the program to run on them.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -57,11 +58,12 @@ impl Lab {
 
     /// Runs hone in the folder, so that arguments may be plain names.
     pub fn run(&self, line: &str) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_hone"))
-            .args(line.split_whitespace())
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
+        self.run_with(Command::new(env!("CARGO_BIN_EXE_hone")), line)
+    }
+
+    /// The same by way of another program that takes hone's arguments.
+    pub fn run_with(&self, mut program: Command, line: &str) -> Run {
+        let output = program.args(line.split_whitespace()).current_dir(self.folder.path()).output().unwrap();
         Run { line: line.to_owned(), output }
     }
 }

@@ -28,9 +28,14 @@ pub(super) fn plan(request: &Request, name: &str) -> Result<Plan> {
         bundle: out.join(format!("{name}.hone")),
     };
     if out.exists() && !out.is_dir() {
-        return Err(Error::Io { path: out.clone(), source: std::io::Error::from(std::io::ErrorKind::NotADirectory) });
+        return Err(Error::Io { path: out.clone(), source: std::io::ErrorKind::NotADirectory.into() });
     }
-    let taken = [&plan.backbone, &plan.head, &plan.model, &plan.bundle].into_iter().find(|p| p.exists());
+    // A folder cannot be replaced by a file: found now, not after the first files got their names.
+    let files = [&plan.backbone, &plan.head, &plan.model, &plan.bundle];
+    if let Some(path) = files.into_iter().find(|path| path.is_dir()) {
+        return Err(Error::Io { path: path.clone(), source: std::io::ErrorKind::IsADirectory.into() });
+    }
+    let taken = files.into_iter().find(|path| path.exists());
     match taken {
         Some(path) if !request.force => Err(Error::Exists(path.clone())),
         _ => Ok(plan),
@@ -58,7 +63,7 @@ pub(crate) fn staged_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
 impl Plan {
     /// Writes all files; each is complete under its name, the bundle last.
     pub fn write(&self, files: &Files) -> Result<Vec<PathBuf>> {
-        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        let made = MadeFolders::make(&self.out)?;
         let mut list: Vec<(&PathBuf, &[u8])> = vec![(&self.backbone, &files.backbone), (&self.model, &files.model)];
         if let Some(head) = &files.head {
             list.push((&self.head, head));
@@ -78,6 +83,34 @@ impl Plan {
             // A head of an earlier export would not belong to this backbone.
             std::fs::remove_file(&self.head).map_err(Error::io(&self.head))?;
         }
+        made.keep();
         Ok(list.into_iter().map(|(path, _)| path.clone()).collect())
+    }
+}
+
+/// Folders made for an export, taken away again unless it succeeds.
+struct MadeFolders(Vec<PathBuf>);
+
+impl MadeFolders {
+    /// Makes the folder at `path` and those above it.
+    fn make(path: &Path) -> Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<PathBuf> = path.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
+        let made = Self(missing);
+        std::fs::create_dir_all(path).map_err(Error::io(path))?;
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        // Best effort; a folder that somebody put something into meanwhile stays.
+        for path in &self.0 {
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
