@@ -10,6 +10,7 @@ use hone_export::data::{Options, Source};
 /// Quantize a pretrained model for a device, and let the device teach it its owner's task.
 #[derive(Debug, Parser)]
 #[command(name = "hone", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Start with `hone quickstart`; for a model of your own with `hone inspect MODEL.onnx`.")]
 pub struct Cli {
     /// Print one JSON document instead of tables (errors too)
     #[arg(long, global = true)]
@@ -248,9 +249,9 @@ pub struct Predict {
     /// Images, wav files, .npy with rows, …
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Answers a row
-    #[arg(long, default_value_t = 3)]
-    pub top: usize,
+    /// Answers a row, at least 1
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub top: NonZeroUsize,
     #[command(flatten)]
     pub on: On,
 }

@@ -11,7 +11,14 @@ use serde_json::Value;
 #[test]
 fn usage_is_exit_code_2_and_help_is_0() {
     let lab = Lab::new();
-    for line in ["", "frobnicate", "tune glyphs.hone", "eval glyphs.hone --data test --limit many", "tune a --keep 0"] {
+    for line in [
+        "",
+        "frobnicate",
+        "tune glyphs.hone",
+        "eval glyphs.hone --data test --limit many",
+        "tune a --keep 0",
+        "predict a b --top 0",
+    ] {
         assert_eq!(lab.run(line).code(), 2, "hone {line}");
     }
     for line in ["--help", "--version", "head --help", "tune --help"] {

@@ -40,7 +40,7 @@ pub fn run(args: &Predict, ui: &Ui) -> Outcome {
     for path in &args.files {
         let embedded = applied.embed_file(path)?;
         for at in 0..embedded.len() {
-            rows.push(answer(&head, &embedded, at, args.top)?);
+            rows.push(answer(&head, &embedded, at, args.top.get())?);
         }
     }
     let mut table = Table::new("Answers", &["row", "label", "score"]);
