@@ -89,13 +89,13 @@ const STYLE: &str = "\
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\
 main{max-width:980px;margin:0 auto;padding:40px 24px 80px}h1{font-size:30px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:21px;margin:44px 0 10px;padding-top:14px;border-top:1px solid var(--line)}\
 .sub{color:var(--soft);margin:0 0 24px}p{max-width:72ch}.note{color:var(--soft);font-size:14px;margin:6px 0 0}\
-table{border-collapse:collapse;margin:8px 0;font-size:14.5px;font-variant-numeric:tabular-nums}caption{text-align:left;font-weight:600;padding:10px 0 6px}\
+table{border-collapse:collapse;margin:4px 0;font-size:14.5px;font-variant-numeric:tabular-nums}\
 th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right}\
-.wrap{overflow-x:auto}pre{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:12px 16px;overflow-x:auto;font-size:14px}\
+.wrap{overflow-x:auto}pre{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:12px 16px;font-size:13.5px;white-space:pre-wrap;overflow-wrap:anywhere}pre span{display:block;padding-left:2em;text-indent:-2em}\
 .figs{display:flex;flex-wrap:wrap;gap:14px;margin:18px 0}.fig{background:var(--panel);border:1px solid var(--line);border-radius:10px;padding:14px 18px;min-width:150px}\
 .fig b{display:block;font-size:26px;font-variant-numeric:tabular-nums}.fig span{color:var(--soft);font-size:13.5px}\
-.maps{display:flex;flex-wrap:wrap;gap:24px}figure{margin:14px 0}figcaption{font-weight:600;font-size:15px;margin-bottom:6px}\
-svg{max-width:100%;height:auto}svg text{fill:var(--ink);font:12px system-ui,'DejaVu Sans',sans-serif}svg .soft{fill:var(--soft)}svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}";
+.maps{display:flex;flex-wrap:wrap;gap:8px 32px}figure{margin:18px 0;max-width:100%}figcaption{font-weight:600;font-size:15px;margin-bottom:6px}\
+svg{max-width:100%;height:auto}svg.wide{min-width:560px}svg text{fill:var(--ink);font:12px system-ui,'DejaVu Sans',sans-serif}svg .soft{fill:var(--soft)}svg .on{fill:var(--back)}svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}";
 
 impl Page {
     /// The page as HTML.
@@ -132,7 +132,10 @@ fn write_block(out: &mut String, block: &Block) {
     let _ = match block {
         Block::Heading(text) => writeln!(out, "<h2>{}</h2>", escape(text)),
         Block::Text(text) => writeln!(out, "<p>{}</p>", escape(text)),
-        Block::Commands(lines) => writeln!(out, "<pre>{}</pre>", escape(&lines.join("\n"))),
+        Block::Commands(lines) => {
+            let lines: String = lines.iter().map(|line| format!("<span>{}</span>", escape(line))).collect();
+            writeln!(out, "<pre>{lines}</pre>")
+        }
         Block::Table(table) => {
             write_table(out, table);
             Ok(())
@@ -156,7 +159,8 @@ fn write_block(out: &mut String, block: &Block) {
 }
 
 fn figure(title: &str, svg: &str) -> String {
-    format!("<figure><figcaption>{}</figcaption>{svg}</figure>", escape(title))
+    // What is too wide for a small screen scrolls by itself, so that its text stays legible.
+    format!("<figure><figcaption>{}</figcaption><div class=\"wrap\">{svg}</div></figure>", escape(title))
 }
 
 /// A cell counts as a number when it starts like one: those columns are right-aligned.
@@ -166,7 +170,9 @@ fn is_numeric(cell: &str) -> bool {
 
 fn write_table(out: &mut String, table: &Table) {
     let class = |c: usize| if table.is_numeric(c) { " class=\"n\"" } else { "" };
-    let _ = write!(out, "<div class=\"wrap\"><table><caption>{}</caption><tr>", escape(&table.title));
+    let title = escape(&table.title);
+    let _ =
+        write!(out, "<figure><figcaption>{title}</figcaption><div class=\"wrap\"><table aria-label=\"{title}\"><tr>");
     for (c, heading) in table.columns.iter().enumerate() {
         let _ = write!(out, "<th{}>{}</th>", class(c), escape(heading));
     }
@@ -178,10 +184,11 @@ fn write_table(out: &mut String, table: &Table) {
         }
         out.push_str("</tr>\n");
     }
-    out.push_str("</table></div>\n");
+    out.push_str("</table></div>");
     if !table.note.is_empty() {
-        let _ = writeln!(out, "<p class=\"note\">{}</p>", escape(&table.note));
+        let _ = write!(out, "<p class=\"note\">{}</p>", escape(&table.note));
     }
+    out.push_str("</figure>\n");
 }
 
 /// Text that is safe inside HTML and SVG, in element content and in attributes.

@@ -44,13 +44,19 @@ pub struct Bars {
 }
 
 /// A matrix with labels, such as a confusion matrix (rows: true class, columns: predicted).
+///
+/// Cells whose row and column have the same place are the right ones, and coloured so.
 #[derive(Debug, Clone, Default)]
 pub struct Heatmap {
     /// Caption.
     pub title: String,
-    /// Names of rows and columns.
-    pub labels: Vec<String>,
-    /// `labels.len()` rows of as many values.
+    /// Names of the rows.
+    pub rows: Vec<String>,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// What rows and columns are, in one line.
+    pub axes: String,
+    /// `rows.len()` rows of `columns.len()` values.
     pub values: Vec<Vec<f64>>,
 }
 
@@ -60,11 +66,11 @@ fn tick_step(span: f64, n: f64) -> f64 {
     let power = 10f64.powf(raw.log10().floor());
     let m = raw / power;
     power
-        * if m <= 1.0 {
+        * if m < 1.5 {
             1.0
-        } else if m <= 2.0 {
+        } else if m < 3.5 {
             2.0
-        } else if m <= 5.0 {
+        } else if m < 7.5 {
             5.0
         } else {
             10.0
@@ -95,7 +101,7 @@ impl Lines {
     /// The plot as one `<svg>` element.
     #[must_use]
     pub fn to_svg(&self) -> String {
-        let (w, h, left, right, top, bottom) = (720.0, 320.0, 64.0, 170.0, 14.0, 48.0);
+        let (w, h, left, right, top, bottom) = (640.0, 340.0, 64.0, 16.0, 34.0, 48.0);
         let (lo, hi) = self.bounds();
         let n = self.x_labels.len().max(1);
         let x = |i: usize| left + (w - left - right) * (i as f64 + 0.5) / n as f64;
@@ -134,6 +140,7 @@ impl Lines {
             escape(&self.x_name),
             escape(&self.y_name)
         );
+        let mut legend = left;
         for (s, series) in self.series.iter().enumerate() {
             let colour = COLOURS[s % COLOURS.len()];
             // Lines that meet at the same position stay legible when their markers stand side by side.
@@ -157,16 +164,13 @@ impl Lines {
                     escape(self.x_labels.get(i).map_or("", String::as_str))
                 );
             }
-            let ly = top + 14.0 + 20.0 * s as f64;
             let _ = write!(
                 out,
-                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                w - right + 16.0,
-                ly - 6.0,
-                w - right + 36.0,
-                ly,
+                "<rect x=\"{legend:.1}\" y=\"8\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"14\">{}</text>",
+                legend + 20.0,
                 escape(&series.name)
             );
+            legend += 44.0 + 6.8 * series.name.chars().count() as f64;
         }
         out.push_str("</svg>");
         out
@@ -178,28 +182,34 @@ impl Bars {
     #[must_use]
     pub fn to_svg(&self) -> String {
         let longest = self.rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0).min(44);
-        let left = 24.0 + 7.0 * longest as f64;
-        let (w, row, right) = (860.0, 20.0, 90.0);
+        let number = |value: f64| if value.is_finite() { format!("{value:.1}") } else { "∞".into() };
+        let widest = self.rows.iter().map(|r| number(r.1).chars().count()).max().unwrap_or(0);
+        let names = 16.0 + 7.0 * longest as f64;
+        let left = names + 24.0 + 7.5 * (widest + self.unit.chars().count()) as f64;
+        let (w, row) = (860.0, 20.0);
         let h = row * self.rows.len() as f64 + 8.0;
         let max = self.rows.iter().map(|r| r.1).filter(|v| v.is_finite()).fold(0.0, f64::max).max(1e-12);
-        let mut out =
-            format!("<svg viewBox=\"0 0 {w} {h}\" width=\"{w}\" role=\"img\" aria-label=\"{}\">", escape(&self.title));
+        let mut out = format!(
+            "<svg class=\"wide\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" role=\"img\" aria-label=\"{}\">",
+            escape(&self.title)
+        );
+        // The number stands before the bar, where a small screen shows it.
         for (i, (name, value)) in self.rows.iter().enumerate() {
             let y = row * i as f64 + 4.0;
-            let length = if value.is_finite() { (w - left - right) * (value.max(0.0) / max) } else { w - left - right };
+            let share = if value.is_finite() { value.max(0.0) / max } else { 1.0 };
             let shown: String =
                 if name.chars().count() > 44 { name.chars().take(43).chain(['…']).collect() } else { name.clone() };
-            let number = if value.is_finite() { format!("{value:.1}") } else { "∞".into() };
             let _ = write!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"12\" rx=\"2\" fill=\"var(--a)\"/><text class=\"soft\" x=\"{:.1}\" y=\"{:.1}\">{number} {}</text>",
-                left - 8.0,
+                "<text x=\"{names:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><text class=\"soft\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{} {}</text><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"12\" rx=\"2\" fill=\"var(--a)\"/>",
                 y + 11.0,
                 escape(&shown),
-                y + 1.0,
-                left + length + 6.0,
+                left - 8.0,
                 y + 11.0,
-                escape(&self.unit)
+                number(*value),
+                escape(&self.unit),
+                y + 1.0,
+                (w - left - 4.0) * share
             );
         }
         out.push_str("</svg>");
@@ -211,26 +221,48 @@ impl Heatmap {
     /// The matrix as one `<svg>` element; each row is shaded by its own sum, so that classes of any size compare.
     #[must_use]
     pub fn to_svg(&self) -> String {
-        let n = self.labels.len();
+        let n = self.rows.len().max(self.columns.len());
         let cell = if n <= 12 { 32.0 } else { (400.0 / n as f64).max(6.0) };
-        let longest = self.labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).min(14);
-        let left = 14.0 + 7.5 * longest as f64;
-        let (w, h) = (left + cell * n as f64 + 4.0, cell * n as f64 + 26.0);
+        let longest = |labels: &[String]| labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).min(14);
+        let is_labelled = cell >= 12.0;
+        // A name that is wider than its column is turned.
+        let is_turned = |length: usize| length as f64 * 7.5 > cell;
+        let left = 14.0 + if is_labelled { 7.5 * longest(&self.rows) as f64 } else { 0.0 };
+        let head = match longest(&self.columns) {
+            _ if !is_labelled => 4.0,
+            length if is_turned(length) => 12.0 + 7.5 * length as f64,
+            _ => 20.0,
+        };
+        let bottom = head + cell * self.rows.len() as f64;
+        let note = 7.0 * self.axes.chars().count() as f64;
+        let (w, h) = ((left + cell * self.columns.len() as f64 + 4.0).max(left + note), bottom + 24.0);
         let mut out = format!(
             "<svg viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" role=\"img\" aria-label=\"{}\">",
             escape(&self.title)
         );
+        let short = |labels: &[String], at: usize| -> String {
+            labels.get(at).map_or("", String::as_str).chars().take(14).collect()
+        };
+        let name = |labels: &[String], at: usize| escape(&short(labels, at));
+        for c in (0..self.columns.len()).filter(|_| is_labelled) {
+            let (x, y) = (left + cell * (c as f64 + 0.5) - 1.0, head - 6.0);
+            let place = if is_turned(short(&self.columns, c).chars().count()) {
+                format!("transform=\"translate({:.1} {y:.1}) rotate(-90)\"", x + 4.0)
+            } else {
+                format!("x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\"")
+            };
+            let _ = write!(out, "<text class=\"soft\" {place}>{}</text>", name(&self.columns, c));
+        }
         for (r, row) in self.values.iter().enumerate() {
             let sum: f64 = row.iter().sum::<f64>().max(1e-12);
-            let y = cell * r as f64 + 2.0;
-            if cell >= 12.0 {
-                let label: String = self.labels.get(r).map_or("", String::as_str).chars().take(14).collect();
+            let y = head + cell * r as f64;
+            if is_labelled {
                 let _ = write!(
                     out,
                     "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                     left - 6.0,
-                    y + cell / 2.0 + 4.0,
-                    escape(&label)
+                    y + cell / 2.0 + 3.0,
+                    name(&self.rows, r)
                 );
             }
             for (c, &v) in row.iter().enumerate() {
@@ -243,23 +275,25 @@ impl Heatmap {
                     cell - 2.0,
                     cell - 2.0,
                     if v > 0.0 { 0.12 + 0.8 * share } else { 0.04 },
-                    escape(self.labels.get(r).map_or("", String::as_str)),
-                    escape(self.labels.get(c).map_or("", String::as_str))
+                    name(&self.rows, r),
+                    name(&self.columns, c)
                 );
                 if v > 0.0 && cell >= 24.0 {
+                    let class = if share > 0.5 { "on" } else { "" };
                     let _ = write!(
                         out,
-                        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{v:.0}</text>",
+                        "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{v:.0}</text>",
                         x + cell / 2.0 - 1.0,
-                        y + cell / 2.0 + 4.0
+                        y + cell / 2.0 + 3.0
                     );
                 }
             }
         }
         let _ = write!(
             out,
-            "<text class=\"soft\" x=\"{left:.1}\" y=\"{:.1}\">rows: true class; columns: answer, same order</text></svg>",
-            h - 6.0
+            "<text class=\"soft\" x=\"{left:.1}\" y=\"{:.1}\">{}</text></svg>",
+            bottom + 16.0,
+            escape(&self.axes)
         );
         out
     }
@@ -272,7 +306,8 @@ mod tests {
     #[test]
     fn ticks_are_round_and_cover_the_range() {
         assert_eq!(tick_step(1.0, 6.0), 0.2);
-        assert_eq!(tick_step(37.0, 6.0), 10.0);
+        assert_eq!(tick_step(0.13, 6.0), 0.02);
+        assert_eq!(tick_step(37.0, 6.0), 5.0);
         assert_eq!(tick_text(0.4, 0.2), "0.4");
         assert_eq!(tick_text(40.0, 10.0), "40");
     }

@@ -76,7 +76,7 @@ pub fn page(request: &Request, exported: &Exported, m: &Measured, out: &Path) ->
         ]),
         Block::Heading("Accuracy".into()),
         Block::Table(accuracy(&m.accuracy)),
-        Block::Text(m.tuned.reason.clone()),
+        Block::Text(format!("What the acceptance gate says of the tuned head: {}.", m.tuned.reason)),
         Block::Lines(Lines {
             title: "Accuracy by shots a class".into(),
             x_name: "shots a class".into(),
@@ -107,6 +107,11 @@ pub fn page(request: &Request, exported: &Exported, m: &Measured, out: &Path) ->
         rows: exported.layers.iter().map(|l| (format!("{} ({})", l.name, l.op), l.sqnr_db)).collect(),
     }));
     blocks.push(Block::Heading("Latency".into()));
+    blocks.push(Block::Bars(Bars {
+        title: "Median latency of one image, one thread".into(),
+        unit: "µs".into(),
+        rows: m.bench.iter().map(|l| (format!("{}, {}", l.provider, l.precision), l.p50_us)).collect(),
+    }));
     blocks.push(Block::Table(bench(&m.bench)));
     blocks.push(Block::Heading("The same by hand".into()));
     blocks.push(Block::Commands(commands(out)));
@@ -122,13 +127,15 @@ fn empty() -> Page {
 }
 
 fn heatmap(title: &str, confusion: &Confusion) -> Heatmap {
-    let mut labels = confusion.classes.clone();
-    let mut values: Vec<Vec<f64>> =
-        confusion.counts.iter().map(|row| row.iter().map(|&n| n as f64).collect()).collect();
-    // The last column counts answers that are none of the digits; it gets a row of its own, empty, to stay square.
-    labels.push("other".into());
-    values.push(vec![0.0; labels.len()]);
-    Heatmap { title: title.into(), labels, values }
+    // The last column counts answers that are none of the digits.
+    let columns = confusion.classes.iter().cloned().chain(["other".to_owned()]).collect();
+    Heatmap {
+        title: title.into(),
+        rows: confusion.classes.clone(),
+        columns,
+        axes: "rows: the digit; columns: the answer".into(),
+        values: confusion.counts.iter().map(|row| row.iter().map(|&n| n as f64).collect()).collect(),
+    }
 }
 
 fn commands(out: &Path) -> Vec<String> {
