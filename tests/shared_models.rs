@@ -3,24 +3,13 @@
 
 #[path = "common/program.rs"]
 mod program;
-
-use std::path::{Path, PathBuf};
+#[path = "common/shared.rs"]
+mod shared;
 
 use hone_export::onnx;
 use hone_runtime::Bundle;
 use program::hone_json;
-
-/// The directory, or `None` where it is absent (a failure in CI).
-fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let path = std::env::var_os("HONE_SHARED").map_or_else(beside, PathBuf::from);
-    if path.join("models").is_dir() {
-        return Some(path.canonicalize().unwrap());
-    }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent; set HONE_SHARED", path.display());
-    println!("skipped: {} is absent; set HONE_SHARED to the shared models and data directory", path.display());
-    None
-}
+use shared::shared;
 
 /// One export: the model, calibration data and further arguments below the shared directory's `models` and `data`.
 struct Case {
