@@ -13,7 +13,7 @@ use std::time::Instant;
 use hone_runtime::bundle::Preprocess;
 
 use crate::data::{Options as DataOptions, Source};
-use crate::graph::{self, Graph, Node, Op, Value, ValueId};
+use crate::graph::{self, Graph, Node, Op, Tensor, Value, ValueId};
 use crate::quantize::{self, LayerReport};
 use crate::split::{self, Cut, HeadKind, Split};
 use crate::verify::{self, Agreement, Candidate};
@@ -124,6 +124,7 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     let mut model = onnx::read(&request.model)?;
     let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
     let summary = graph::simplify(&mut model)?;
+    check_weights(&model, &request.model)?;
     graph::infer::make_batch_dynamic(&mut model)?;
     let split = split::choose(&model, request.cut.as_deref())?;
     let (whole, embedding) = with_embedding(&model, &split.cut)?;
@@ -178,6 +179,25 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
         files: paths,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Refuses weights that no calibration row can make sense of, naming them rather than the row that they spoil.
+///
+/// Infinity is a bound in some operators; a product with it is not.
+fn check_weights(model: &Graph, file: &std::path::Path) -> Result<()> {
+    for node in &model.nodes {
+        let multiplies = matches!(node.op, Op::Conv { .. } | Op::Gemm { .. } | Op::MatMul);
+        for id in node.inputs.iter().flatten() {
+            let value = model.value(*id);
+            let Some(weights) = value.constant.as_ref().and_then(Tensor::as_f32) else { continue };
+            let is_bad = |v: &f32| v.is_nan() || multiplies && v.is_infinite();
+            if let Some((index, bad)) = weights.iter().enumerate().find(|(_, v)| is_bad(v)) {
+                let what = format!("{}: '{}' of node '{}'", file.display(), value.name, node.name);
+                return Err(Error::NonFinite { what, value: *bad, index });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bundle_name(request: &Request) -> Result<String> {

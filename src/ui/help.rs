@@ -35,7 +35,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "shape" => {
             "a data row must lead to the model's input: check the data, and the preprocessing given at export with --prep"
         }
-        "non-finite" => "remove the row, or check how the data was made",
+        "non-finite" => "remove the row, or check how the data (or the model) was made",
         "setting" => "see `hone COMMAND --help`",
         "preprocess-text" => "docs/cli.md shows the forms that --prep takes",
         "collapsed" => "use more or more typical calibration rows, another --ranges, or --precision fp16",

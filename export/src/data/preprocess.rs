@@ -85,8 +85,18 @@ impl Preprocessor {
     /// [`Error::Data`] for another sample rate, [`Error::NonFinite`].
     pub fn apply(&self, row: &Row) -> Result<Vec<f32>> {
         let out = match &self.record {
-            Preprocess::None => array(row)?.1.to_f32(),
-            Preprocess::Tensor(prep) => tensor(prep, row)?,
+            Preprocess::None => {
+                let (dims, values) = array(row)?;
+                self.check_axes(row, dims)?;
+                values.to_f32()
+            }
+            Preprocess::Tensor(prep) => {
+                let out = tensor(prep, row)?;
+                let dims = array(row)?.0;
+                let permuted: Vec<usize> = prep.perm.iter().map(|axis| dims[usize::from(*axis)]).collect();
+                self.check_axes(row, if prep.perm.is_empty() { dims } else { &permuted })?;
+                out
+            }
             Preprocess::Image(prep) => image(prep, row)?,
             Preprocess::Audio(prep) => self.audio(prep, row)?,
         };
@@ -103,8 +113,22 @@ impl Preprocessor {
         Ok(out)
     }
 
+    /// Refuses a row with as many numbers as the model's input but other axes, such as channels last for channels first:
+    /// it would run, on a scrambled picture. A flat row, or a flat input, has the numbers in the model's order.
+    fn check_axes(&self, row: &Row, dims: &[usize]) -> Result<()> {
+        let (has, wants) = (without_ones(dims), without_ones(&self.input_shape));
+        if has == wants || has.len() <= 1 || wants.len() <= 1 || has.iter().product::<usize>() != self.len() {
+            return Ok(());
+        }
+        let hint = match (&self.record, permutation(dims, &self.input_shape)) {
+            (Preprocess::None, Some(perm)) => format!(" (--prep tensor:perm={perm} at export reorders the axes)"),
+            _ => String::new(),
+        };
+        Err(shape(row, format!("the axes of the model's input {:?}{hint}", self.input_shape), format!("{dims:?}")))
+    }
+
     fn audio(&self, prep: &AudioPrep, row: &Row) -> Result<Vec<f32>> {
-        let mut samples = match &row.values {
+        let samples = match &row.values {
             RawRow::Audio(clip) if clip.sample_rate != prep.sample_rate => {
                 return Err(Error::data(
                     &row.id,
@@ -308,6 +332,17 @@ fn picture_of(dims: &[usize], bytes: &[u8]) -> Option<Picture> {
     };
     let rgb = if channels == 3 { bytes.to_vec() } else { bytes.iter().flat_map(|g| [*g; 3]).collect() };
     Some(Picture { width, height, rgb })
+}
+
+/// The axes of `from` in an order that gives the sizes `to`, as `--prep` takes it; equal sizes keep their order.
+fn permutation(from: &[usize], to: &[usize]) -> Option<String> {
+    let mut left: Vec<usize> = (0..from.len()).collect();
+    let mut perm = Vec::new();
+    for size in to {
+        let at = left.iter().position(|axis| from[*axis] == *size)?;
+        perm.push(left.remove(at).to_string());
+    }
+    left.is_empty().then(|| perm.join(":"))
 }
 
 fn without_ones(shape: &[usize]) -> Vec<usize> {

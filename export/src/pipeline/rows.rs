@@ -1,7 +1,9 @@
 //! Which rows calibrate and which verify.
 
+use hone_runtime::bundle::Preprocess;
+
 use super::{Request, open};
-use crate::data::{Options as DataOptions, Preprocessor, Source};
+use crate::data::{Kind, Options as DataOptions, Preprocessor, Source};
 use crate::graph::{Dim, Graph, Tensor};
 use crate::quantize::Rows;
 use crate::{Error, Result};
@@ -31,6 +33,11 @@ impl Calibration {
             return Err(Error::data(&request.calibration, "no rows"));
         }
         let shape = input_shape(model)?;
+        if request.preprocess == Preprocess::None
+            && let Some(why) = asks_for_preprocessing(&source.kind(), &shape[1..])
+        {
+            return Err(Error::Setting { name: "--prep".into(), why: format!("{}: {why}", source.path().display()) });
+        }
         let preprocessor = Preprocessor::new(&request.preprocess, &shape[1..])?;
         let limit = request.calibration_rows.min(source.len());
         let chosen = if source.is_labelled() && !request.data.balance {
@@ -90,6 +97,30 @@ impl Rows for Calibration {
 
     fn row(&mut self, index: usize) -> Result<Tensor> {
         self.tensor(self.chosen[index])
+    }
+}
+
+/// What to state for pictures and sound, which are no input by themselves. How the pixels are scaled and what the front end
+/// is cannot be told from the model: a guess would cost accuracy silently.
+fn asks_for_preprocessing(kind: &Kind, shape: &[usize]) -> Option<String> {
+    match kind {
+        Kind::Array { .. } => None,
+        Kind::Images => {
+            let keys = match *shape {
+                [3, h, w] => Some(format!("size={w}x{h},norm=unit")),
+                [h, w, 3] => Some(format!("size={w}x{h},norm=unit,layout=nhwc")),
+                [1, h, w] | [h, w, 1] => Some(format!("size={w}x{h},channels=gray,norm=unit")),
+                _ => None,
+            };
+            let example = keys.map_or_else(
+                || "a model of pictures has an input of 1 or 3 channels".to_owned(),
+                |keys| format!("for example --prep image:{keys} where it was trained on pixels in 0..1 (norm=raw: 0..255; tf: -1..1; imagenet, caffe: with their means)"),
+            );
+            Some(format!("say how pictures become the model's input {shape:?}; {example}"))
+        }
+        Kind::Audio => Some(format!(
+            "say how sound becomes the model's input {shape:?}: --prep raw:…, mfcc:… or logmel:…, with the settings that the model was trained with"
+        )),
     }
 }
 

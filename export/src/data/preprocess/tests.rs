@@ -35,6 +35,13 @@ fn arrays_are_scaled_by_channel_and_transposed_as_numpy_does() {
     let narrow = RawRow::Array { shape: vec![6], values: Values::U8(vec![0; 6]) };
     assert!(matches!(ready.apply(&row(narrow)), Err(Error::Shape { .. })));
     let none = Preprocessor::new(&Preprocess::None, &[2]).unwrap();
+    let last = RawRow::Array { shape: vec![4, 5, 3], values: Values::U8(vec![0; 60]) };
+    let scrambled = Preprocessor::new(&Preprocess::None, &[3, 4, 5]).unwrap().apply(&row(last.clone())).unwrap_err();
+    assert!(scrambled.to_string().contains("tensor:perm=2:0:1"), "{scrambled}");
+    let first = Preprocess::parse("tensor:perm=2:0:1").unwrap();
+    assert!(Preprocessor::new(&first, &[3, 4, 5]).unwrap().apply(&row(last.clone())).is_ok());
+    assert!(Preprocessor::new(&first, &[3, 5, 4]).unwrap().apply(&row(last.clone())).is_err());
+    assert!(Preprocessor::new(&Preprocess::None, &[60]).unwrap().apply(&row(last)).is_ok(), "a flat input");
     let huge = RawRow::Array { shape: vec![2], values: Values::F64(vec![0.0, 1e300]) };
     assert!(matches!(none.apply(&row(huge)), Err(Error::NonFinite { index: 1, .. })));
     let three = RawRow::Array { shape: vec![3], values: Values::F32(vec![0.0; 3]) };
