@@ -36,7 +36,8 @@ use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
 
 use crate::data::{Preprocessor, Row, Source};
-use crate::{Error, Result};
+use crate::graph::{ValueId, infer};
+use crate::{Error, Result, onnx};
 
 /// Largest bundle that is read.
 pub const FILE_LIMIT_BYTES: u64 = 2 << 30;
@@ -150,6 +151,22 @@ impl Embedded {
     }
 }
 
+/// Refuses a backbone that would cost more than its bytes let expect. tract allocates what a model asks for, and one kilobyte
+/// can ask for terabytes; our own reader bounds that, and knows every operator that a backbone is written with.
+fn check_backbone(onnx: &[u8], path: &Path) -> Result<()> {
+    let mut graph = onnx::read_bytes(onnx, path)?;
+    infer::with_batch(&mut graph, 1).map_err(|error| error.in_model(path))?;
+    for node in &graph.nodes {
+        let is_known = |id: &ValueId| graph.value(*id).shape.iter().flatten().all(|dim| dim.fixed().is_some());
+        let has_shape = |id: &ValueId| graph.value(*id).shape.is_some() && is_known(id);
+        if !node.outputs.iter().all(has_shape) {
+            let why = format!("the size of what it gives cannot be told (backbone of {})", path.display());
+            return Err(Error::Unsupported { node: node.name.clone(), op: node.op.name(), why });
+        }
+    }
+    Ok(())
+}
+
 impl<'b> Applied<'b> {
     /// Checks the bundle and loads its backbone on the first provider that can run it.
     ///
@@ -168,6 +185,7 @@ impl<'b> Applied<'b> {
         let place = || Error::place(file.path.display());
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
+        check_backbone(bundle.backbone, &file.path)?;
         let (backbone, notice) = match provider {
             Some(name) => (Provider::load(&bundle, name, kernels::best()?).map_err(place())?, None),
             None => Provider::first(&bundle, kernels::best()?).map_err(place())?,

@@ -85,7 +85,24 @@ pub fn read(path: &Path) -> Result<Graph> {
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     scan::scan(path, &file, meta.len())?;
     let model = source::decode(path, file, meta.len())?;
-    import::import(model, path).map_err(|e| in_file(e, path))
+    import::import(model, path, external::External::new(path)).map_err(|e| in_file(e, path))
+}
+
+/// Reads a model that lies inside another file, such as the backbone of a bundle; `place` is what errors name.
+///
+/// The checks are those of [`read`]. External data is refused: there is no folder of the model's own.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], place: &Path) -> Result<Graph> {
+    let len = bytes.len() as u64;
+    if len > FILE_LIMIT_BYTES {
+        return Err(too_large(place, "the model", len, FILE_LIMIT_BYTES));
+    }
+    scan::scan(place, std::io::Cursor::new(bytes), len)?;
+    let model = pb::ModelProto::decode(bytes);
+    let model = model.map_err(|e| Error::malformed(place, format!("holds no ONNX model: {e}")))?;
+    import::import(model, place, external::External::none(place)).map_err(|e| in_file(e, place))
 }
 
 /// Encodes a graph as an ONNX file with all data inside.

@@ -5,57 +5,23 @@
 
 #[path = "support/onnx.rs"]
 mod build;
+#[path = "support/memory.rs"]
+mod memory;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use build::{float, graph_attribute, info, int, ints, model, node, save, tensor, tensor_attribute};
 use hone_export::{Error, onnx};
+use memory::{MEMORY_LIMIT_BYTES, alone, peak_of};
 use prost::Message as _;
 use tract_onnx::pb;
 
-const MEMORY_LIMIT_BYTES: usize = 100_000_000;
-
-/// Counts live bytes and their peak.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; the counters do not touch the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's layout, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the pointer came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// One measurement at a time: the counters are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Reads a file that must be refused with that code and words; gives the error.
 fn refused(case: &str, path: &Path, code: &str, words: &str) -> Error {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
     let start = Instant::now();
-    let result = onnx::read(path);
-    let (time, memory) = (start.elapsed(), PEAK.load(Relaxed) - before);
+    let (result, memory) = peak_of(|| onnx::read(path));
+    let time = start.elapsed();
     let error = match result {
         Ok(graph) => panic!("{case}: accepted, {} nodes", graph.nodes.len()),
         Err(error) => error,
@@ -256,10 +222,9 @@ fn random_bytes_never_panic() {
             bytes
         };
         std::fs::write(&path, &bytes).unwrap();
-        let before = LIVE.load(Relaxed);
-        PEAK.store(before, Relaxed);
-        refusals += usize::from(onnx::read(&path).is_err());
-        assert!(PEAK.load(Relaxed) - before < MEMORY_LIMIT_BYTES, "round {round}");
+        let (result, memory) = peak_of(|| onnx::read(&path));
+        refusals += usize::from(result.is_err());
+        assert!(memory < MEMORY_LIMIT_BYTES, "round {round}: {memory} bytes");
     }
     println!("{refusals} of 3000 refused");
     assert!(refusals > 2000);

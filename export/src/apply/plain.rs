@@ -4,8 +4,6 @@
 //! model gives the scores that the device gives; then length 1 where the head asks for it (a row of zeros stays one), one Gemm,
 //! and Softmax or Sigmoid.
 
-use std::io::Write as _;
-
 use hone_runtime::HeadView;
 use hone_runtime::backbone::tract::TractModel;
 use hone_runtime::head::Kind;
@@ -66,7 +64,7 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
 }
 
 fn build(applied: &Applied<'_>, head: &HeadView<'_>) -> Result<Graph> {
-    let mut graph = backbone(applied)?;
+    let mut graph = onnx::read_bytes(applied.bundle.backbone, applied.path)?;
     let embedding = match graph.outputs[..] {
         [id] => id,
         _ => return Err(Error::InvalidModel { model: graph.name, why: "its backbone has several outputs".into() }),
@@ -127,14 +125,6 @@ fn build(applied: &Applied<'_>, head: &HeadView<'_>) -> Result<Graph> {
         graph.value(embedding).shape.as_ref().and_then(|s| s.first().cloned()).unwrap_or(Dim::Symbol("N".into()));
     graph.value_mut(at).shape = Some(vec![batch, Dim::Fixed(classes)]);
     Ok(graph)
-}
-
-/// The bundle's backbone as a graph: [`onnx::read`] with all of its checks takes a file.
-fn backbone(applied: &Applied<'_>) -> Result<Graph> {
-    let place = || Error::io(std::env::temp_dir());
-    let mut file = tempfile::NamedTempFile::new().map_err(place())?;
-    file.write_all(applied.bundle.backbone).map_err(place())?;
-    onnx::read(file.path())
 }
 
 fn array(shape: &[usize], values: Vec<f32>) -> Result<Tensor> {

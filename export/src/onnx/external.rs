@@ -24,6 +24,8 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Reads external data of one model.
 pub(super) struct External<'a> {
     model: &'a Path,
+    /// Whether the model has a folder of its own at all.
+    has_folder: bool,
     /// Open files by location, with their length and the bytes read so far.
     files: HashMap<String, (File, u64, u64)>,
 }
@@ -31,7 +33,12 @@ pub(super) struct External<'a> {
 impl<'a> External<'a> {
     /// For the model at that path.
     pub(super) fn new(model: &'a Path) -> Self {
-        Self { model, files: HashMap::new() }
+        Self { model, has_folder: true, files: HashMap::new() }
+    }
+
+    /// For a model inside another file.
+    pub(super) fn none(model: &'a Path) -> Self {
+        Self { has_folder: false, ..Self::new(model) }
     }
 
     /// The bytes of a tensor that must be `expected` bytes long.
@@ -49,6 +56,9 @@ impl<'a> External<'a> {
             location: location.clone(),
             why,
         };
+        if !self.has_folder {
+            return Err(refuse("a model inside another file has its data inside, too".to_owned()));
+        }
         let number = |key: &str| match entry(key) {
             None => Ok(None),
             Some(text) => {

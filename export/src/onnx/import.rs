@@ -16,7 +16,7 @@ use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, Value, ValueId};
 use crate::{Error, Result};
 
 /// Builds the graph of a model that lies at `path`.
-pub(super) fn import(model: pb::ModelProto, path: &Path) -> Result<Graph> {
+pub(super) fn import(model: pb::ModelProto, path: &Path, external: External<'_>) -> Result<Graph> {
     let Some(graph) = model.graph else {
         return Err(Error::malformed(path, "not an ONNX model: it has no graph"));
     };
@@ -48,7 +48,7 @@ pub(super) fn import(model: pb::ModelProto, path: &Path) -> Result<Graph> {
     let producer = [model.producer_name.as_str(), model.producer_version.as_str()].join(" ").trim().to_owned();
     let importer = Importer {
         file: path,
-        external: External::new(path),
+        external,
         graph: Graph { name: graph.name.clone(), opset, producer, ..Graph::default() },
         names: HashMap::new(),
         hints: Vec::new(),

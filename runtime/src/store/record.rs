@@ -83,7 +83,7 @@ pub struct Draft<'a> {
     pub time: Option<u64>,
     /// What was measured.
     pub measures: Measures,
-    /// The head's own record (`docs/head-format.md`), opaque here.
+    /// The head's own record (`docs/bundle-format.md`), opaque here.
     pub head: &'a [u8],
     /// Labels that `classes` indexes: not bound to the head's, so that shots of a class may wait for their first tuning.
     pub labels: &'a [&'a str],
