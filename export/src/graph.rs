@@ -49,7 +49,8 @@ pub fn show_shape(shape: &[Dim]) -> String {
         .iter()
         .map(|d| match d {
             Dim::Fixed(n) => n.to_string(),
-            Dim::Symbol(name) if name.is_empty() => "?".to_owned(),
+            // Sizes that are computed from others have formulas for names.
+            Dim::Symbol(name) if name.is_empty() || name.contains('(') => "?".to_owned(),
             Dim::Symbol(name) => name.clone(),
         })
         .collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::graph::{Graph, cost, eval, show_shape, simplify};
+use crate::graph::{Graph, ValueId, cost, eval, show_shape, simplify};
 use crate::{Result, onnx, split};
 
 /// What `hone inspect` shows.
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub inputs: Vec<Port>,
     /// Name and shape of each output.
     pub outputs: Vec<Port>,
+    /// Sizes of the inputs, beside the batch, that the model leaves open.
+    pub open_sizes: Vec<String>,
     /// Bytes of the constants.
     pub parameter_bytes: u64,
     /// Multiply-accumulates for one row.
@@ -143,7 +145,13 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         shape: node.outputs.first().map_or_else(String::new, |id| shape_of(&graph, id.0)),
         macs: cost.macs,
     });
-    let ports = |ids: &[crate::graph::ValueId]| {
+    let open = |id: &ValueId| {
+        let dims = graph.value(*id).shape.as_deref().unwrap_or_default().iter().skip(1);
+        dims.filter(|dim| dim.fixed().is_none()).map(|dim| show_shape(std::slice::from_ref(dim))).collect::<Vec<_>>()
+    };
+    let open_sizes: Vec<String> =
+        graph.inputs.iter().flat_map(open).map(|size| size.trim_matches(['[', ']']).to_owned()).collect();
+    let ports = |ids: &[ValueId]| {
         ids.iter().map(|id| Port { name: graph.value(*id).name.clone(), shape: shape_of(&graph, id.0) }).collect()
     };
     Ok(Inspection {
@@ -152,6 +160,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         opset: graph.opset,
         inputs: ports(&graph.inputs),
         outputs: ports(&graph.outputs),
+        open_sizes,
         parameter_bytes: total.parameter_bytes,
         macs: total.macs,
         operators,

@@ -42,6 +42,13 @@ fn facts(found: &Inspection) -> Table {
     table.row(["parameters, bytes", &bytes(found.parameter_bytes)]);
     table.row(["multiply-accumulates a row", &bytes(found.macs)]);
     table.row(["nodes", &format!("{}, {} after simplification", found.nodes_before, found.nodes_after)]);
+    let open: Vec<&str> = found.open_sizes.iter().map(String::as_str).collect();
+    if !open.is_empty() {
+        table.row([
+            "open sizes",
+            &format!("{}, counted as 1 here; export needs all but the batch fixed", open.join(", ")),
+        ]);
+    }
     for (what, times) in &found.fused {
         table.row(["merged", &format!("{what} × {times}")]);
     }
@@ -70,6 +77,7 @@ fn cuts(found: &Inspection) -> Table {
         ]);
     }
     table.note = match &found.no_head {
+        Some(why) if found.cuts.is_empty() => format!("`hone export` cannot split this model: {why}"),
         None => "→: where `hone export` cuts by itself. Width: numbers of the embedding.".into(),
         Some(why) => format!("`hone export` needs --cut here: {why}"),
     };
