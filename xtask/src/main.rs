@@ -1,5 +1,6 @@
-//! What a developer of hone runs: `cargo xtask test`, `cargo xtask peers`, `cargo xtask models`.
+//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `firmware`.
 
+mod firmware;
 mod models;
 mod peers;
 mod setup;
@@ -15,6 +16,8 @@ usage: cargo xtask COMMAND
   setup           only install what the tests need
   peers [SCRIPT [ARGUMENT...]]
                   run the side-by-side comparisons with other tools (benches/peers), or one of them
+  firmware build | run BOARD PLAN [INPUT [HEAD]] | bench [FOLDER] | test
+                  the firmware of firmware-host/firmware: its size, one plan on one board, the table of instructions
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::run().map(|_| ()),
         ["peers", rest @ ..] => peers::run(rest),
         ["models"] => models::run(),
+        ["firmware", rest @ ..] => firmware::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

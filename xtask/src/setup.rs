@@ -6,7 +6,13 @@ use std::process::Command;
 use crate::step::{self, Result, capture, target};
 
 /// Targets that `hone-runtime` is built for in every test run.
-pub const TARGETS: [&str; 3] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "aarch64-unknown-linux-gnu"];
+pub const TARGETS: [&str; 5] = [
+    "thumbv6m-none-eabi",
+    "thumbv7m-none-eabi",
+    "thumbv7em-none-eabihf",
+    "thumbv8m.main-none-eabihf",
+    "aarch64-unknown-linux-gnu",
+];
 
 /// Python packages of the tests: the peers that answers are compared with.
 const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0"];
@@ -15,7 +21,11 @@ const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0"
 const PEERS: [&str; 3] = ["pillow==13.0.0", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"];
 
 /// Debian packages of the tests on other processors, each with a command that shows that it is there.
-const DEBIAN: [(&str, &str); 2] = [("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"), ("qemu-user", "qemu-aarch64")];
+const DEBIAN: [(&str, &str); 3] = [
+    ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    ("qemu-user", "qemu-aarch64"),
+    ("qemu-system-arm", "qemu-system-arm"),
+];
 
 /// What was found or installed.
 pub struct Installed {
@@ -23,16 +33,16 @@ pub struct Installed {
     pub python: PathBuf,
     /// The folder with the wheels, for `PYTHONPATH`.
     pub site: PathBuf,
-    /// Whether programs for aarch64 can be linked and run.
-    pub aarch64: bool,
+    /// Whether programs for aarch64 and for microcontrollers can be linked and run.
+    pub emulators: bool,
 }
 
 /// Installs whatever is missing; quick when nothing is.
 pub fn run() -> Result<Installed> {
     rust_targets()?;
-    let aarch64 = debian()?;
+    let emulators = debian()?;
     let (python, site) = python()?;
-    Ok(Installed { python, site, aarch64 })
+    Ok(Installed { python, site, emulators })
 }
 
 /// Whether the Debian packages are there, after installing what can be.
@@ -56,9 +66,11 @@ fn debian() -> Result<bool> {
     }
     let list = missing.join(" ");
     if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
-        return Err(format!("the tests on aarch64 need {list}: install them, or run as root on Debian"));
+        return Err(format!("the tests on other processors need {list}: install them, or run as root on Debian"));
     }
-    println!("\nnotice: the tests on aarch64 are left out; they need: apt-get install {list} libc6-dev-arm64-cross");
+    println!(
+        "\nnotice: the tests on other processors are left out; they need: apt-get install {list} libc6-dev-arm64-cross"
+    );
     Ok(false)
 }
 

@@ -14,8 +14,9 @@ pub fn run(full: bool) -> Result {
     // The runtime has no heavy dependency: its tests run unoptimised, with overflow checks.
     step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime"]))?;
     fuzz_targets()?;
-    if installed.aarch64 {
+    if installed.emulators {
         same_bits_on_aarch64()?;
+        crate::firmware::verify()?;
     }
     // Everything that links tract shares the release profile with `cargo run --release`.
     step::run("clippy", &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

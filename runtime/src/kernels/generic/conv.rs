@@ -1,6 +1,6 @@
 //! Convolutions and dense layers.
 
-use super::shape::copy;
+use super::shape::{copy, side_by_side};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op, Requant, Window};
 
@@ -75,10 +75,7 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (inputs, outputs) = (op.input().channels(), op.output.channels());
     if !op.in_place {
         let (input, output) = memory.pair(op.input().range(), op.output.range());
-        for (pixel, out) in input.chunks_exact(inputs.max(1)).zip(output.chunks_exact_mut(outputs.max(1))) {
-            row(pixel, op, 0, out);
-        }
-        return;
+        return side_by_side(input, inputs.max(1), output, outputs.max(1), |pixel, out| row(pixel, op, 0, out));
     }
     let start = op.input().range().start;
     let pixels = op.output.height() * op.output.width();

@@ -1,5 +1,6 @@
 //! Sums, products, tables and softmax.
 
+use super::shape::side_by_side;
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
@@ -39,11 +40,11 @@ fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
         .unwrap_or_default()
     };
     let (first, second) = (part(op.input().range()), part(op.second().range()));
-    for (out, first) in out.chunks_mut(period).zip(first.chunks(period)) {
+    side_by_side(first, period, out, period, |first, out| {
         for ((out, a), b) in out.iter_mut().zip(first).zip(second) {
             *out = f(*a, *b);
         }
-    }
+    });
 }
 
 /// The two 16-bit multipliers of an addition.

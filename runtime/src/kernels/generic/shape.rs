@@ -15,6 +15,19 @@ pub static CONCAT: Kernel = Kernel::in_place(Code::Concat, concat);
 /// The same bytes under another shape.
 pub static RESHAPE: Kernel = Kernel::in_place(Code::Reshape, reshape);
 
+/// Calls `f` with the next `read` bytes of `from` and the next `write` bytes of `to`, for as long as both have so many.
+///
+/// Not a zip of chunks, whose division by their size is a panic path.
+pub(super) fn side_by_side(from: &[u8], read: usize, to: &mut [u8], write: usize, mut f: impl FnMut(&[u8], &mut [u8])) {
+    let (mut from, mut to) = (from, to);
+    while !from.is_empty() && !to.is_empty() {
+        let Some((one, rest)) = from.split_at_checked(read) else { return };
+        let Some((other, rest_to)) = to.split_at_mut_checked(write) else { return };
+        f(one, other);
+        (from, to) = (rest, rest_to);
+    }
+}
+
 pub(super) fn copy(to: &mut [u8], from: &[u8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
@@ -25,10 +38,11 @@ fn pad(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ([_, width, channels], [_, out_width, _], [top, left]) = (op.input().shape, op.output.shape, op.window.pad);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     output.fill(op.output.quant.zero_point.cast_unsigned());
-    let rows = output.chunks_exact_mut((out_width * channels).max(1)).skip(top);
-    for (from, to) in input.chunks_exact((width * channels).max(1)).zip(rows) {
+    let (line, out_line) = ((width * channels).max(1), (out_width * channels).max(1));
+    let below = output.get_mut(top * out_line..).unwrap_or_default();
+    side_by_side(input, line, below, out_line, |from, to| {
         copy(to.get_mut(left * channels..).unwrap_or_default(), from);
-    }
+    });
 }
 
 fn transpose(op: &Op<'_>, memory: &mut Memory<'_>) {
@@ -63,9 +77,9 @@ fn concat(op: &Op<'_>, memory: &mut Memory<'_>) {
     let mut first = 0;
     for part in op.inputs() {
         let (input, output) = memory.pair(part.range(), op.output.range());
-        for (from, to) in input.chunks_exact(part.channels().max(1)).zip(output.chunks_exact_mut(channels.max(1))) {
+        side_by_side(input, part.channels().max(1), output, channels.max(1), |from, to| {
             copy(to.get_mut(first..).unwrap_or_default(), from);
-        }
+        });
         first += part.channels();
     }
 }

@@ -1,0 +1,37 @@
+//! What the four models take with CMSIS-NN.
+
+/// One model.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its plan's file name.
+    pub file: &'static str,
+    /// For tables.
+    pub name: &'static str,
+    /// Instructions per inference on M3, M4F (the best of its builds), M7, M33.
+    pub instructions: [u64; 4],
+    /// Bytes of its arena.
+    pub arena: usize,
+}
+
+/// CMSIS-NN 7.0 (July 2026) in QEMU 7.2 with `-icount shift=0`, on the same boards; best: `-O2` with its inline assembly.
+pub const CMSIS_NN: [Peer; 4] = [
+    Peer {
+        file: "kws",
+        name: "KWS DS-CNN",
+        instructions: [10_545_147, 7_226_124, 7_761_053, 7_800_814],
+        arena: 16_000,
+    },
+    Peer {
+        file: "ic",
+        name: "IC ResNet-8",
+        instructions: [41_755_018, 28_502_188, 29_908_966, 29_907_994],
+        arena: 49_728,
+    },
+    Peer {
+        file: "vww",
+        name: "VWW MobileNetV1 0.25",
+        instructions: [32_075_567, 22_601_990, 24_474_119, 24_532_367],
+        arena: 55_296,
+    },
+    Peer { file: "ad", name: "AD autoencoder", instructions: [952_472, 570_205, 579_524, 579_079], arena: 768 },
+];
