@@ -109,7 +109,9 @@ impl Sums {
     fn flush(&mut self) {
         let half = |word: u32| i32::from(word as u16 as i16);
         let parts = [half(self.even), half(self.odd), half(self.even >> 16), half(self.odd >> 16)];
-        self.whole.iter_mut().zip(parts).for_each(|(sum, part)| *sum = sum.wrapping_add(part));
+        for (sum, part) in self.whole.iter_mut().zip(parts) {
+            *sum = sum.wrapping_add(part);
+        }
         (self.even, self.odd) = (0, 0);
     }
 }
