@@ -7,7 +7,10 @@
 mod bands;
 mod conv;
 mod depthwise;
+mod elementwise;
+mod input;
 mod pack;
+mod pool;
 mod product;
 mod simd;
 
@@ -44,10 +47,10 @@ static AVX2: Tier = Tier {
         &conv::<Avx2>(),
         &depthwise::DEPTHWISE,
         &dense::<Avx2>(),
-        &generic::ADD,
-        &generic::MUL,
-        &generic::MAX_POOL,
-        &generic::AVERAGE_POOL,
+        &elementwise::ADD,
+        &elementwise::MUL,
+        &pool::MAX_POOL,
+        &pool::AVERAGE_POOL,
         &generic::TABLE,
         &generic::SOFTMAX,
         &generic::PAD,
@@ -58,9 +61,9 @@ static AVX2: Tier = Tier {
         &generic::SOFTMAX_FLOAT,
         &generic::RESHAPE,
         &generic::DEQUANTIZE,
-        &generic::MEAN_FLOAT,
+        &pool::MEAN_FLOAT,
     ],
-    quantize: generic::quantize,
+    quantize: input::quantize,
 };
 
 /// Where the processor has AVX2.
