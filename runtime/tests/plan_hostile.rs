@@ -256,9 +256,10 @@ fn mutate(plans: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     for _ in 0..1 + rng.below(3) {
         let layout = Layout::of(&plan);
         // An earlier change may have taken the tables away.
-        if layout.tensors.saturating_mul(TENSOR_BYTES) + layout.ops.saturating_mul(OP_BYTES) + HEADER_BYTES > plan.len()
-            || layout.tensors == 0
-            || layout.ops == 0
+        let most = plan.len() / TENSOR_BYTES;
+        if !(1..most).contains(&layout.tensors)
+            || !(1..most).contains(&layout.ops)
+            || layout.op(layout.ops) > plan.len()
         {
             break;
         }
