@@ -144,15 +144,18 @@ fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> R
         return bad("weights of another size than the layer's");
     };
     let is_zero = |row: &[u8]| row.iter().all(|byte| *byte == 0);
-    for (index, row) in op.weights.chunks_exact(bytes).enumerate() {
-        let outputs = if index % rows == rows - 1 { outputs - 4 * (rows - 1) } else { 4 };
-        let mut last = row.rchunks_exact(16 * size).next().unwrap_or_default().chunks_exact(4 * size);
+    // `max(1)`, here and below: chunks of no bytes would panic, and the compiler cannot know that there are none.
+    let (block, values) = ((16 * size).max(1), (4 * size).max(1));
+    for (index, row) in op.weights.chunks_exact(bytes.max(1)).enumerate() {
+        let is_last = index.checked_rem(rows) == rows.checked_sub(1);
+        let outputs = if is_last { outputs - 4 * (rows - 1) } else { 4 };
+        let mut last = row.rchunks_exact(block).next().unwrap_or_default().chunks_exact(values);
         let inputs = depth - (depth - 1) / 4 * 4;
         require(
             last.all(|values| values.get(inputs * size..).is_some_and(is_zero)),
             "weights of an input that is not there",
         )?;
-        let mut missing = row.chunks_exact(16 * size).flat_map(|block| block.chunks_exact(4 * size).skip(outputs));
+        let mut missing = row.chunks_exact(block).flat_map(|block| block.chunks_exact(values.max(1)).skip(outputs));
         require(outputs == 4 || missing.all(is_zero), "weights of an output that is not there")?;
     }
     Ok(())
@@ -167,8 +170,10 @@ fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Result<()> {
     // Within a pair of taps a, b: a₀ a₁ b₀ b₁ a₂ a₃ b₂ b₃.
     for (index, weight) in op.weights.chunks_exact(size).enumerate() {
         let (pair, place) = (index / 8, index % 8);
-        let channel = pair / pairs * 4 + place / 4 * 2 + place % 2;
-        let tap = pair % pairs * 2 + place / 2 % 2;
+        let (Some(four), Some(pair)) = (pair.checked_div(pairs), pair.checked_rem(pairs)) else {
+            return bad("a window without taps");
+        };
+        let (channel, tap) = (four * 4 + place / 4 * 2 + place % 2, pair * 2 + place / 2 % 2);
         let exists = channel < channels && tap < taps;
         require(exists || weight.iter().all(|byte| *byte == 0), "weights of a channel or a tap that is not there")?;
     }
