@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hone_export::data::npy;
 use hone_export::graph::{Graph, Op, Tensor, simplify};
-use hone_export::{onnx, split};
+use hone_export::onnx;
 use lab::Lab;
 
 fn models() -> PathBuf {
@@ -24,32 +24,12 @@ fn lab() -> Lab {
 
 /// The built-in model with a change, as a file.
 fn changed(lab: &Lab, name: &str, change: impl FnOnce(&mut Graph)) {
-    let mut graph = onnx::read(&models().join("glyphs.onnx")).unwrap();
-    change(&mut graph);
-    onnx::write(&graph, &lab.path(name), &onnx::WriteOptions::default()).unwrap();
-}
-
-/// Exporting must fail and write nothing.
-#[track_caller]
-fn refused(lab: &Lab, line: &str, code: &str, words: &[&str]) {
-    lab.run(&format!("export {line} --out out")).fails(code, words);
-    assert!(!lab.path("out").exists(), "export {line}");
-}
-
-#[test]
-fn models_that_cannot_be_exported() {
-    let lab = lab();
-    changed(&lab, "strange.onnx", |graph| {
-        let relu = graph.nodes.iter_mut().find(|node| node.op.name() == "Relu").unwrap();
-        relu.name = "the_strange_one".into();
-        relu.op = Op::Other { domain: String::new(), op_type: "Mystery".into(), attributes: Vec::new() };
+    // A picture of activations is no row of scores.
+    changed(&lab, "headless.onnx", |graph| {
+        simplify(graph).unwrap();
+        let relu = graph.nodes.iter().rfind(|node| matches!(node.op, Op::Relu)).unwrap();
+        graph.outputs = vec![relu.outputs[0]];
     });
-    refused(&lab, "strange.onnx --calib calib.npy", "unsupported", &["the_strange_one", "Mystery"]);
-
-    let mut graph = onnx::read(&models().join("glyphs.onnx")).unwrap();
-    simplify(&mut graph).unwrap();
-    let backbone = split::choose(&graph, None).unwrap().backbone;
-    onnx::write(&backbone, &lab.path("headless.onnx"), &onnx::WriteOptions::default()).unwrap();
     refused(&lab, "headless.onnx --calib calib.npy", "no-head", &["headless.onnx", "no trainable last layer"]);
     refused(&lab, "glyphs.onnx --calib calib.npy --cut nowhere", "illegal-cut", &["'nowhere'"]);
 
@@ -66,7 +46,7 @@ fn models_that_cannot_be_exported() {
     let ranges = "--ranges percentile --percentile 50 --rounding nearest --min-agreement 1 --prep tensor:scale=1/16";
     let data = models().join("glyphs-calib.npy");
     let line = format!("glyphs.onnx --calib {} {ranges}", data.display());
-    refused(&lab, &line, "collapsed", &["layers at fault", "(Conv)"]);
+    refused(&lab, &line, "collapsed", &["layers at fault", "(Conv,"]);
 }
 
 #[test]

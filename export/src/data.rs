@@ -269,7 +269,7 @@ impl Reader {
         match self {
             Self::Array(array) => array.path(),
             Self::Table(table) => table.path(),
-            Self::Files(files) => &files.root,
+            Self::Files(files) => &files.place,
         }
     }
 

@@ -190,8 +190,8 @@ fn check_weights(model: &Graph, file: &std::path::Path) -> Result<()> {
         for id in node.inputs.iter().flatten() {
             let value = model.value(*id);
             let Some(weights) = value.constant.as_ref().and_then(Tensor::as_f32) else { continue };
-            let is_bad = |v: &f32| v.is_nan() || multiplies && v.is_infinite();
-            if let Some((index, bad)) = weights.iter().enumerate().find(|(_, v)| is_bad(v)) {
+            let is_bad = |v: f32| v.is_nan() || (multiplies && v.is_infinite());
+            if let Some((index, bad)) = weights.iter().enumerate().find(|(_, v)| is_bad(**v)) {
                 let what = format!("{}: '{}' of node '{}'", file.display(), value.name, node.name);
                 return Err(Error::NonFinite { what, value: *bad, index });
             }

@@ -13,6 +13,8 @@ const PICTURES: [&str; 4] = ["jpg", "jpeg", "png", "bmp"];
 #[derive(Debug)]
 pub(super) struct Files {
     pub root: PathBuf,
+    /// What errors name: the folder, or the one file that was asked for.
+    pub place: PathBuf,
     /// Relative to `root`, with `/`.
     pub names: Vec<String>,
     pub sound: bool,
@@ -42,7 +44,7 @@ impl Files {
         }
         let sound = one_kind(&names, root)?
             .ok_or_else(|| Error::data(list, "names no picture (jpg, png, bmp) and no wav file"))?;
-        Ok(Self { root: root.to_path_buf(), names, sound })
+        Ok(Self { root: root.to_path_buf(), place: root.to_path_buf(), names, sound })
     }
 
     pub fn row(&self, index: usize) -> Result<(String, RawRow)> {
@@ -59,7 +61,8 @@ pub(super) fn list(root: &Path) -> Result<Listed> {
     let here: Vec<String> = files.into_iter().filter(|name| kind(name).is_some()).collect();
     if !here.is_empty() {
         let sound = one_kind(&here, root)?.unwrap_or(false);
-        return Ok(Listed { files: Files { root: root.to_path_buf(), names: here, sound }, classes: None });
+        let files = Files { root: root.to_path_buf(), place: root.to_path_buf(), names: here, sound };
+        return Ok(Listed { files, classes: None });
     }
     if folders.is_empty() {
         return Err(Error::data(
@@ -91,7 +94,8 @@ pub(super) fn list(root: &Path) -> Result<Listed> {
         labels.resize(names.len(), label as i64);
     }
     let sound = one_kind(&names, root)?.unwrap_or(false);
-    Ok(Listed { files: Files { root: root.to_path_buf(), names, sound }, classes: Some((labels, folders)) })
+    let files = Files { root: root.to_path_buf(), place: root.to_path_buf(), names, sound };
+    Ok(Listed { files, classes: Some((labels, folders)) })
 }
 
 /// Names of files and of folders in byte order; hidden ones are passed over.

@@ -140,7 +140,8 @@ fn single(path: &Path) -> Result<Option<Reader>> {
         .and_then(|n| n.to_str())
         .ok_or_else(|| Error::data(path, "the name is not UTF-8: rename it"))?;
     let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(Some(Reader::Files(Files::from_list(root, vec![name.to_owned()], path)?)))
+    let files = Files::from_list(root, vec![name.to_owned()], path)?;
+    Ok(Some(Reader::Files(Files { place: path.to_path_buf(), ..files })))
 }
 
 fn open_folder(path: &Path, options: &Options) -> Result<Opened> {
