@@ -161,6 +161,9 @@ pub struct Export {
     /// Labels of the model's own classes, one a line, for the bundle's base head
     #[arg(long, value_name = "FILE")]
     pub model_classes: Option<PathBuf>,
+    /// Refuse a model that costs more for one row, in 10⁹ operations: multiply-accumulates and the like (0 to 100)
+    #[arg(long, default_value_t = 8.0, value_name = "N")]
+    pub max_gmacs: f64,
     /// Replace files that an earlier export wrote
     #[arg(long)]
     pub force: bool,

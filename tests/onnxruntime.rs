@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use hone_export::data::npy;
+use hone_export::graph::{Tensor, eval::Evaluator};
+use hone_export::onnx;
+use hone_runtime::backbone::tract::TractModel;
 use program::hone_json;
 
 /// Python with ONNX Runtime, or `None` where there is none (a failure in CI).
@@ -117,4 +120,82 @@ fn the_tuned_model_answers_as_hone_does() {
     let line: Vec<&str> = line.split_whitespace().collect();
     let eval = hone_json(folder.path(), &[&["eval"], &store[..], &line].concat());
     assert_eq!(eval["top1"].as_f64(), Some(top1));
+}
+
+/// Exports as fp16 and runs the file three ways: in ONNX Runtime, by the evaluator that verification uses (every stored value rounded to
+/// f16), and by the tract provider (f16 weights, computed in f32). All three see the same noise against the original, and differ by
+/// less than that from each other.
+fn half_agrees(python: &str, folder: &Path, model: &str, calib: &[&str], rows: &str) {
+    let exported =
+        hone_json(folder, &[&["export", model, "--calib"], calib, &["--precision", "fp16", "--out", "half"]].concat());
+    let cosine = exported["cosine"].as_f64().unwrap();
+    assert!(cosine > 0.9999 && exported["sqnr_db"].as_f64().unwrap() > 40.0, "{exported}");
+    let layers = exported["layers"].as_array().unwrap();
+    assert!(!layers.is_empty() && layers.iter().all(|l| l["sqnr_db"].as_f64().unwrap() > 30.0), "{layers:?}");
+
+    let whole = folder.join("half/model.fp16.onnx");
+    let theirs = scores(python, folder, whole.to_str().unwrap(), rows);
+    let original = scores(python, folder, model, rows);
+    let graph = onnx::read(&whole).unwrap();
+    let evaluator = Evaluator::new(&graph).unwrap();
+    let tract = TractModel::load(&std::fs::read(&whole).unwrap(), 1).unwrap();
+    let mut data = npy::ArrayFile::open(folder.join(rows)).unwrap();
+    let shape: Vec<usize> = std::iter::once(1).chain(data.shape()[1..].iter().copied()).collect();
+    let (mut largest, mut scale, mut lost) = ([0.0_f32; 2], 0.0_f32, 0.0_f32);
+    for (row, (theirs, original)) in theirs.iter().zip(&original).enumerate() {
+        let input = data.row(row).unwrap().to_f32();
+        let by_tract = tract.run(&[&input]).unwrap().remove(0);
+        let input = Tensor::from_f32(&shape, input).unwrap();
+        let ours = evaluator.run(&[input]).unwrap().remove(0);
+        let ours: Vec<f32> = ours.as_f32().unwrap().iter().copied().collect();
+        let distance = |a: &[f32]| a.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        largest = [largest[0].max(distance(&ours)), largest[1].max(distance(&by_tract))];
+        lost = lost.max(distance(original));
+        scale = original.iter().fold(scale, |a, v| a.max(v.abs()));
+    }
+    println!(
+        "{model}: evaluator {:.1e}, tract {:.1e}, fp32 {lost:.1e} from ONNX Runtime's answers of up to {scale:.1e}; {} dB, {} s",
+        largest[0], largest[1], exported["sqnr_db"], exported["seconds"]
+    );
+    // f16 has 11 bits: 2⁻¹¹ a rounding, of which a deep network adds up some.
+    assert!(largest.iter().all(|d| *d <= scale * 4e-3), "{largest:?} of {scale}");
+}
+
+#[test]
+fn a_half_precision_file_gives_what_its_verification_computed() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    inputs(folder.path(), "glyphs-calib.npy", None, "calib.npy");
+    inputs(folder.path(), "glyphs-eval.npy", None, "glyphs.npy");
+    half_agrees(&python, folder.path(), models.join("glyphs.onnx").to_str().unwrap(), &["calib.npy"], "glyphs.npy");
+}
+
+/// Depthwise and strided convolutions, ReLU6, one axis, leaky ReLU with a floor, opset 7, dense layers alone.
+#[test]
+fn half_precision_files_of_models_that_others_trained() {
+    let Some(python) = python() else { return };
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("HONE_SHARED").map_or_else(beside, Into::into).join("models");
+    if !shared.is_dir() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is absent; set HONE_SHARED", shared.display());
+        println!("skipped: {} is absent; set HONE_SHARED to the shared models and data directory", shared.display());
+        return;
+    }
+    for (model, sample, cut) in [
+        ("mlperf_tiny/dscnn_kws12_bn", "dscnn_kws12", None),
+        ("mlperf_tiny/resnet8_cifar10", "resnet8_cifar10", None),
+        ("mlperf_tiny/autoencoder_toycar", "autoencoder_toycar", None),
+        ("imagenet/mobilenet_v1_025_128", "mobilenet_v1_025_128", None),
+        ("imagenet/squeezenet1_1", "squeezenet1_1", None),
+        ("imu/wand_conv1d", "wand_conv1d", None),
+        ("mnist/mnist_cntk", "mnist_cntk", None),
+        ("openwakeword/embedding_model", "oww_embedding", Some("conv2d_19")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: String| shared.join(name).to_string_lossy().into_owned();
+        let (model, rows) = (path(format!("{model}.onnx")), path(format!("sample_io/{sample}.in.npy")));
+        let cut: Vec<&str> = cut.into_iter().flat_map(|cut| ["--cut", cut]).collect();
+        half_agrees(&python, folder.path(), &model, &[&[rows.as_str()], &cut[..]].concat(), &rows);
+    }
 }

@@ -1,6 +1,7 @@
 //! Exports a model without the command line: `export MODEL.onnx CALIBRATION OUT [PREPROCESSING [CUT]]`.
 
 use hone_export::data::Options;
+use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Precision, Request};
 use hone_runtime::bundle::Preprocess;
 
@@ -25,6 +26,7 @@ fn main() -> Result<(), hone_export::Error> {
             calibration_rows: 100,
             least_agreement: 0.5,
             model_classes: None,
+            limit: Limit::default(),
             force: true,
         },
         &mut |_, _, _| {},

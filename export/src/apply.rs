@@ -36,6 +36,7 @@ use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
 
 use crate::data::{Preprocessor, Row, Source};
+use crate::graph::cost::{Cost, Limit};
 use crate::graph::{ValueId, infer};
 use crate::{Error, Result, onnx};
 
@@ -92,6 +93,8 @@ pub struct Applied<'b> {
     pub backbone: Provider<'b>,
     /// Why the preferred provider does not run the backbone, where another one does.
     pub notice: Option<String>,
+    /// What the backbone costs for one row.
+    pub cost: Cost,
     /// What parsing the bundle and loading the backbone took, in milliseconds.
     pub load_ms: f64,
 }
@@ -153,7 +156,7 @@ impl Embedded {
 
 /// Refuses a backbone that would cost more than its bytes let expect. tract allocates what a model asks for, and one kilobyte
 /// can ask for terabytes; our own reader bounds that, and knows every operator that a backbone is written with.
-fn check_backbone(onnx: &[u8], path: &Path) -> Result<()> {
+fn check_backbone(onnx: &[u8], path: &Path) -> Result<Cost> {
     let mut graph = onnx::read_bytes(onnx, path)?;
     infer::with_batch(&mut graph, 1).map_err(|error| error.in_model(path))?;
     for node in &graph.nodes {
@@ -164,7 +167,7 @@ fn check_backbone(onnx: &[u8], path: &Path) -> Result<()> {
             return Err(Error::Unsupported { node: node.name.clone(), op: node.op.name(), why });
         }
     }
-    Ok(())
+    Limit::MOST.check(&graph).map_err(|error| error.in_model(path))
 }
 
 impl<'b> Applied<'b> {
@@ -185,14 +188,17 @@ impl<'b> Applied<'b> {
         let place = || Error::place(file.path.display());
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
-        check_backbone(bundle.backbone, &file.path)?;
+        let parsed = start.elapsed();
+        // What runs it would allocate and compute whatever it asks for.
+        let cost = check_backbone(bundle.backbone, &file.path)?;
+        let start = Instant::now();
         let (backbone, notice) = match provider {
             Some(name) => (Provider::load(&bundle, name, kernels::best()?).map_err(place())?, None),
             None => Provider::first(&bundle, kernels::best()?).map_err(place())?,
         };
-        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
-        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, load_ms })
+        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, cost, load_ms })
     }
 
     /// Opens a session on the store in the folder `store`; `keep`: generations that later commits keep.

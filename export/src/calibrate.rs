@@ -10,7 +10,8 @@ pub enum RangeMethod {
     MinMax,
     /// The values between the two tails; the share kept in percent, in 50..=100.
     Percentile(f64),
-    /// The clipping that keeps the distribution closest by Kullback–Leibler divergence (Migacz, "8-bit inference with TensorRT", 2017).
+    /// The clipping that keeps the distribution closest by Kullback–Leibler divergence (Migacz, "8-bit inference with TensorRT", 2017),
+    /// among those that do not raise the mean squared error.
     Entropy,
     /// The clipping with the least mean squared rounding and clipping error.
     Mse,
@@ -74,31 +75,43 @@ fn insert(kept: &mut [f32; KEPT], value: f32) {
     }
 }
 
-const BINS: usize = 2048;
+/// 16 for each step of a quantized tensor: a step's bins must tell the shape of what it merges.
+const BINS: usize = 4096;
 const LEVELS: usize = 256;
+/// An end moves inwards in this many steps to 0…
+const NOTCHES: usize = 64;
+/// …and keeps at least so many of them.
+const LEAST_KEPT: usize = 16;
 
-/// Counts of values in equal bins over a range that is known beforehand.
+/// Counts of values in equal bins over a range that is known beforehand and holds 0. Zeros are counted apart: every range
+/// represents them exactly.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     low: f32,
     high: f32,
+    zeros: u64,
     counts: Vec<u64>,
 }
 
 impl Histogram {
     pub fn new(low: f32, high: f32) -> Self {
-        Self { low, high, counts: vec![0; BINS] }
+        Self { low, high, zeros: 0, counts: vec![0; BINS] }
     }
 
     pub fn add(&mut self, values: &[f32]) {
         let per_bin = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
         for &v in values {
+            if v == 0.0 {
+                self.zeros += 1;
+                continue;
+            }
             let bin = ((v - self.low) * per_bin) as usize;
             self.counts[bin.min(BINS - 1)] += 1;
         }
     }
 
     pub fn merge(&mut self, other: &Self) {
+        self.zeros += other.zeros;
         for (a, b) in self.counts.iter_mut().zip(&other.counts) {
             *a += b;
         }
@@ -108,57 +121,74 @@ impl Histogram {
         (self.high - self.low) / BINS as f32
     }
 
-    /// The range by a method; always within the one that was counted.
-    pub fn range(&self, method: RangeMethod) -> (f32, f32) {
-        match method {
-            RangeMethod::MinMax => (self.low, self.high),
-            RangeMethod::Percentile(kept) => self.percentile(kept),
-            RangeMethod::Entropy => self.search(|h, from, to| h.divergence(from, to)),
-            RangeMethod::Mse => self.search(|h, from, to| h.squared_error(from, to)),
-        }
+    /// The bin that 0 is in.
+    fn zero(&self) -> usize {
+        (((0.0 - self.low) / self.width().max(f32::MIN_POSITIVE)) as usize).min(BINS)
     }
 
-    fn percentile(&self, kept: f64) -> (f32, f32) {
-        let total: u64 = self.counts.iter().sum();
+    /// The range by a method; always within the one that was counted. An end that cuts no value off stays where it was.
+    pub fn range(&self, method: RangeMethod) -> (f32, f32) {
+        let (from, to) = match method {
+            RangeMethod::MinMax => (0, BINS),
+            RangeMethod::Percentile(kept) => self.percentile(kept),
+            RangeMethod::Entropy => {
+                let most = self.squared_error(0, BINS);
+                // Divergence compares shapes and knows no distances: what it clips must not cost more than the finer step wins.
+                self.search(|from, to| (self.squared_error(from, to) <= most).then(|| self.divergence(from, to)))
+            }
+            RangeMethod::Mse => self.search(|from, to| Some(self.squared_error(from, to))),
+        };
+        let first = self.counts.iter().position(|&n| n > 0).unwrap_or(0);
+        let last = self.counts.iter().rposition(|&n| n > 0).unwrap_or(BINS - 1);
+        let low = if from <= first { self.low } else { self.low + from as f32 * self.width() };
+        let high = if to > last { self.high } else { self.low + to as f32 * self.width() };
+        (low, high)
+    }
+
+    fn percentile(&self, kept: f64) -> (usize, usize) {
+        let zero = self.zero().min(BINS - 1);
+        let count = |bin: usize| self.counts[bin] + if bin == zero { self.zeros } else { 0 };
+        let total: u64 = (0..BINS).map(count).sum();
         let tail = ((1.0 - kept / 100.0) / 2.0 * total as f64) as u64;
         let edge = |bins: &mut dyn Iterator<Item = usize>| {
             let mut passed = 0;
             for bin in bins {
-                passed += self.counts[bin];
+                passed += count(bin);
                 if passed > tail {
                     return bin;
                 }
             }
             0
         };
-        let first = edge(&mut (0..BINS));
-        let last = edge(&mut (0..BINS).rev());
-        (self.low + first as f32 * self.width(), self.low + (last + 1) as f32 * self.width())
+        (edge(&mut (0..BINS)), edge(&mut (0..BINS).rev()) + 1)
     }
 
-    /// The sub-range with the least cost: both ends are moved inwards together in steps of 1/64, an end at zero stays.
-    fn search(&self, cost: impl Fn(&Self, usize, usize) -> f64) -> (f32, f32) {
-        let zero = (((0.0 - self.low) / self.width().max(f32::MIN_POSITIVE)) as usize).min(BINS);
-        let mut best = (f64::INFINITY, 0, BINS);
-        for step in 0..=48 {
-            let keep = 1.0 - step as f64 / 64.0;
-            let from = zero - (zero as f64 * keep).round() as usize;
-            let to = zero + ((BINS - zero) as f64 * keep).round() as usize;
-            if to <= from + 1 {
-                continue;
+    /// The sub-range with the least cost among those that have one: first both ends move inwards alike, then each alone.
+    fn search(&self, cost: impl Fn(usize, usize) -> Option<f64>) -> (usize, usize) {
+        let zero = self.zero();
+        let from = |notches: usize| zero - zero * notches / NOTCHES;
+        let to = |notches: usize| zero + (BINS - zero) * notches / NOTCHES;
+        let mut best = (f64::INFINITY, NOTCHES, NOTCHES);
+        let consider = |best: &mut (f64, usize, usize), below: usize, above: usize| {
+            if to(above) > from(below) + 1
+                && let Some(c) = cost(from(below), to(above))
+                && c < best.0
+            {
+                *best = (c, below, above);
             }
-            let c = cost(self, from, to);
-            if c < best.0 {
-                best = (c, from, to);
-            }
-        }
-        (self.low + best.1 as f32 * self.width(), self.low + best.2 as f32 * self.width())
+        };
+        (LEAST_KEPT..=NOTCHES).rev().for_each(|n| consider(&mut best, n, n));
+        let below = best.1;
+        (LEAST_KEPT..=NOTCHES).rev().for_each(|n| consider(&mut best, below, n));
+        let above = best.2;
+        (LEAST_KEPT..=NOTCHES).rev().for_each(|n| consider(&mut best, n, above));
+        (from(best.1), to(best.2))
     }
 
+    /// Of rounding (uniform within a step) and clipping together, in squared bins.
     fn squared_error(&self, from: usize, to: usize) -> f64 {
-        // In units of bins: a level is this many wide, its rounding error uniform.
         let level = (to - from) as f64 / LEVELS as f64;
-        let rounding = if level > 1.0 { level * level / 12.0 } else { 0.0 };
+        let rounding = level * level / 12.0;
         self.counts
             .iter()
             .enumerate()
@@ -175,30 +205,35 @@ impl Histogram {
             .sum()
     }
 
+    /// Kullback–Leibler divergence, in nats, of the values clipped to the bins `from..to` from what their quantized steps tell: every
+    /// step's share spread evenly over those of its bins that are not empty. From it is taken what counting alone makes of a
+    /// perfectly flat step, half a count for each further bin, since otherwise the narrowest range would always win.
     fn divergence(&self, from: usize, to: usize) -> f64 {
-        let mut p: Vec<f64> = self.counts[from..to].iter().map(|&c| c as f64).collect();
-        let last = p.len() - 1;
-        p[0] += self.counts[..from].iter().sum::<u64>() as f64;
-        p[last] += self.counts[to..].iter().sum::<u64>() as f64;
-        let total: f64 = p.iter().sum();
         let inner = &self.counts[from..to];
-        let inner_total: f64 = inner.iter().sum::<u64>() as f64;
-        if total == 0.0 || inner_total == 0.0 {
+        let mut clipped: Vec<u64> = inner.to_vec();
+        let last = clipped.len() - 1;
+        clipped[0] += self.counts[..from].iter().sum::<u64>();
+        clipped[last] += self.counts[to..].iter().sum::<u64>();
+        let total = clipped.iter().sum::<u64>() as f64;
+        let inner_total = inner.iter().sum::<u64>() as f64;
+        if inner_total == 0.0 {
             return f64::INFINITY;
         }
-        let levels = LEVELS.min(p.len());
+        let levels = LEVELS.min(clipped.len());
         let mut sum = 0.0;
         for level in 0..levels {
-            let (a, b) = (level * p.len() / levels, (level + 1) * p.len() / levels);
-            let filled = inner[a..b].iter().filter(|&&c| c > 0).count();
-            let mass: u64 = inner[a..b].iter().sum();
-            for i in a..b {
-                if p[i] > 0.0 {
+            let bins = level * clipped.len() / levels..(level + 1) * clipped.len() / levels;
+            let mass = inner[bins.clone()].iter().sum::<u64>() as f64;
+            let filled = inner[bins.clone()].iter().filter(|&&c| c > 0).count() as f64;
+            for i in bins {
+                if clipped[i] > 0 {
                     // A bin that clipping filled and the original left empty gets a small share, not a division by zero.
-                    let q = if inner[i] > 0 { mass as f64 / filled as f64 / inner_total } else { 1e-10 };
-                    sum += p[i] / total * (p[i] / total / q).ln();
+                    let q = if inner[i] > 0 { mass / filled / inner_total } else { 1e-10 };
+                    let p = clipped[i] as f64 / total;
+                    sum += p * (p / q).ln();
                 }
             }
+            sum -= (filled - 1.0).max(0.0) / (2.0 * total);
         }
         sum
     }
@@ -224,13 +259,57 @@ mod tests {
         assert_eq!(h.range(RangeMethod::MinMax), (0.0, 100.0));
         let (low, high) = h.range(RangeMethod::Percentile(99.9));
         assert!(low == 0.0 && (1.9..2.2).contains(&high), "{low} {high}");
-        assert!(h.range(RangeMethod::Mse).1 <= 100.0);
-        // Entropy counts the shape alone: a flat one survives the coarsest levels, a falling one asks for finer ones.
-        let mut falling = Histogram::new(0.0, 100.0);
-        (1..=100_000).for_each(|i| falling.add(&[-2.0 * (i as f32 / 100_001.0).ln()]));
+        assert!(h.range(RangeMethod::Mse).1 < 100.0);
+        let mut falling = falling();
         falling.add(&[99.0]);
-        let high = falling.range(RangeMethod::Entropy).1;
-        assert!((10.0..60.0).contains(&high), "{high}");
+        assert!(falling.range(RangeMethod::Entropy).1 < 90.0);
+    }
+
+    /// Two times an exponential distribution, in 0..=100.
+    fn falling() -> Histogram {
+        let mut h = Histogram::new(0.0, 100.0);
+        (1..=100_000).for_each(|i| h.add(&[-2.0 * (i as f32 / 100_001.0).ln()]));
+        h
+    }
+
+    #[test]
+    fn entropy_never_costs_more_than_min_max() {
+        let mut normal = Histogram::new(-8.0, 8.0);
+        let uniform = |i: u32| (f64::from(i.wrapping_mul(2_654_435_769)) + 0.5) / f64::from(u32::MAX);
+        for i in 0..50_000 {
+            // Box and Muller's transform of two low-discrepancy sequences.
+            let (a, b) = (uniform(i), uniform(i.wrapping_mul(40_503).wrapping_add(17)));
+            normal.add(&[((-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()) as f32]);
+        }
+        for h in [long_tail(), falling(), normal] {
+            let (low, high) = h.range(RangeMethod::Entropy);
+            let bin = |v: f32| ((v - h.low) / h.width()).round() as usize;
+            assert!(h.squared_error(bin(low), bin(high)) <= h.squared_error(0, BINS), "{low} {high}");
+        }
+    }
+
+    /// Zeros are exact in every range; a spike of them, as ReLU leaves, says nothing about it.
+    #[test]
+    fn zeros_do_not_move_the_range() {
+        for method in [RangeMethod::Entropy, RangeMethod::Mse] {
+            let mut h = falling();
+            h.add(&[60.0, 40.0]);
+            let without = h.range(method);
+            h.add(&vec![0.0; 1_000_000]);
+            assert_eq!(h.range(method), without);
+        }
+    }
+
+    /// A tail on one side is cut on that side alone, and what cuts nothing off leaves the end where it was.
+    #[test]
+    fn the_ends_move_apart() {
+        let mut h = Histogram::new(-10.0, 100.0);
+        (1..=100_000).for_each(|i| h.add(&[-2.0 * (i as f32 / 100_001.0).ln(), -8.0 * (i as f32 / 100_000.0)]));
+        h.add(&[99.0]);
+        for method in [RangeMethod::Entropy, RangeMethod::Mse] {
+            let (low, high) = h.range(method);
+            assert!(low == -10.0 && high < 95.0, "{method:?}: {low} {high}");
+        }
     }
 
     #[test]

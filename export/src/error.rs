@@ -49,6 +49,20 @@ pub enum Error {
         /// The bound (with its unit).
         limit: String,
     },
+    /// Evaluating one row of the model would cost too much.
+    #[error("one row costs {needs} {unit}, the limit is {limit}; most of it in node '{node}' ({op})")]
+    TooCostly {
+        /// The node that costs most.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What the whole model asks for.
+        needs: u64,
+        /// The bound.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
     /// The model uses something that is not supported; nothing is silently approximated.
     #[error("node '{node}' ({op}): {why}")]
     Unsupported {
@@ -163,6 +177,7 @@ impl Error {
             Self::Malformed { .. } => "malformed",
             Self::UnsafePath { .. } => "unsafe-path",
             Self::TooLarge { .. } => "too-large",
+            Self::TooCostly { .. } => "too-costly",
             Self::Unsupported { .. } => "unsupported",
             Self::InvalidModel { .. } => "invalid-model",
             Self::NoHead { .. } => "no-head",

@@ -8,13 +8,16 @@ pub mod eval;
 pub mod fold;
 pub mod fuse;
 pub mod infer;
+mod names;
 pub mod op;
 pub mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod weights;
 pub mod window;
 
 pub use fuse::{Summary, simplify};
+pub use names::Names;
 pub use op::Op;
 pub use tensor::{DType, Tensor};
 
@@ -100,6 +103,8 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// Outputs.
     pub outputs: Vec<ValueId>,
+    /// Names that are taken; kept by [`Graph::add_value`] and [`Graph::rename`].
+    pub names: Names,
 }
 
 impl Graph {
@@ -117,16 +122,16 @@ impl Graph {
     /// Adds a value; the name is made unique by a suffix where it is taken.
     pub fn add_value(&mut self, value: Value) -> ValueId {
         let mut value = value;
-        if self.find(&value.name).is_some() {
-            let base = value.name.clone();
-            let mut n = 1;
-            while self.find(&format!("{base}_{n}")).is_some() {
-                n += 1;
-            }
-            value.name = format!("{base}_{n}");
-        }
+        value.name = self.names.unused(&self.values, value.name);
         self.values.push(value);
         ValueId(self.values.len() - 1)
+    }
+
+    /// Gives a value another name, made unique by a suffix where it is taken. The old name becomes free.
+    pub fn rename(&mut self, id: ValueId, name: &str) {
+        let name = self.names.unused(&self.values, name.to_owned());
+        self.names.exchange(&self.values[id.0].name, &name);
+        self.values[id.0].name = name;
     }
 
     /// Adds a constant.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::graph::{Graph, ValueId, cost, eval, show_shape, simplify};
-use crate::{Result, onnx, split};
+use crate::graph::{Graph, ValueId, cost, cost::Limit, eval, show_shape, simplify, weights};
+use crate::{Error, Result, onnx, split};
 
 /// What `hone inspect` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -35,8 +35,10 @@ pub struct Inspection {
     pub nodes_after: usize,
     /// What simplification merged, and how often.
     pub fused: BTreeMap<&'static str, usize>,
-    /// Nodes that cannot be computed, and so neither calibrated nor quantized.
+    /// Nodes that cannot be computed, and so neither calibrated nor quantized; also for weights that are no numbers.
     pub unsupported: Vec<Unsupported>,
+    /// Why `hone export` refuses to evaluate the model without `--max-gmacs`, where it does.
+    pub too_costly: Option<String>,
     /// Legal cuts, from input to output.
     pub cuts: Vec<CutLine>,
     /// Why no cut is chosen by itself, when none is.
@@ -109,19 +111,27 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     for node in &graph.nodes {
         *operators.entry(node.op.name()).or_default() += 1;
     }
+    let mut unsupported: Vec<Unsupported> = weights::non_finite(&graph)
+        .into_iter()
+        .map(|bad| {
+            let node = &graph.nodes[bad.node];
+            let why = format!("weight '{}' holds {} at index {}", bad.tensor, bad.value, bad.index);
+            Unsupported { node: node.name.clone(), op: node.op.name(), why }
+        })
+        .collect();
     let summary = simplify(&mut graph).map_err(|error| error.in_model(path))?;
     let costs = cost::nodes(&graph);
     let total = cost::total(&graph);
-    let unsupported = graph
-        .nodes
-        .iter()
-        .filter_map(|node| {
-            let why = match eval::check(node).err()? {
-                eval::Fault::Unsupported(why) | eval::Fault::Invalid(why) => why,
-            };
-            Some(Unsupported { node: node.name.clone(), op: node.op.name(), why })
-        })
-        .collect();
+    unsupported.extend(graph.nodes.iter().filter_map(|node| {
+        let why = match eval::check(node).err()? {
+            eval::Fault::Unsupported(why) | eval::Fault::Invalid(why) => why,
+        };
+        Some(Unsupported { node: node.name.clone(), op: node.op.name(), why })
+    }));
+    let too_costly = match Limit::default().check(&graph) {
+        Err(error @ Error::TooCostly { .. }) => Some(error.to_string()),
+        _ => None,
+    };
     let (chosen, no_head) = match split::choose(&graph, None) {
         Ok(split) => (Some(split.cut.tensor), None),
         Err(error) => (None, Some(error.in_model(path).to_string())),
@@ -168,6 +178,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         nodes_after: summary.nodes_after,
         fused: summary.fused,
         unsupported,
+        too_costly,
         cuts,
         no_head,
         nodes: nodes.collect(),

@@ -13,7 +13,8 @@ use std::time::Instant;
 use hone_runtime::bundle::Preprocess;
 
 use crate::data::{Options as DataOptions, Source};
-use crate::graph::{self, Graph, Node, Op, Tensor, Value, ValueId};
+use crate::graph::cost::Limit;
+use crate::graph::{self, Graph, Node, Op, Value, ValueId};
 use crate::quantize::{self, LayerReport};
 use crate::split::{self, Cut, HeadKind, Split};
 use crate::verify::{self, Agreement, Candidate};
@@ -69,6 +70,8 @@ pub struct Request {
     pub least_agreement: f64,
     /// Names of the model's own classes.
     pub model_classes: Option<Vec<String>>,
+    /// What evaluating one row may cost at most.
+    pub limit: Limit,
     /// Whether files may be replaced.
     pub force: bool,
 }
@@ -86,7 +89,7 @@ pub struct Outcome {
     pub no_head: Option<String>,
     /// Against the original.
     pub agreement: Agreement,
-    /// Layer by layer, on the calibration rows (int8 only).
+    /// Layer by layer: int8 on the calibration rows, fp16 on the rows of the verification.
     pub layers: Vec<LayerReport>,
     /// Size of the model's file.
     pub bytes_before: u64,
@@ -123,15 +126,18 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     progress("read", 0, 1);
     let mut model = onnx::read(&request.model)?;
     let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
+    graph::weights::check(&model)?;
     let summary = graph::simplify(&mut model)?;
-    check_weights(&model, &request.model)?;
+    // Sums and quotients of finite weights may be too large, too.
+    graph::weights::check(&model)?;
     graph::infer::make_batch_dynamic(&mut model)?;
+    let cost = request.limit.check(&model)?;
     let split = split::choose(&model, request.cut.as_deref())?;
     let (whole, embedding) = with_embedding(&model, &split.cut)?;
     let mut rows = rows::Calibration::open(request, &model)?;
     let is_classifier = is_classifier(&whole, &split);
 
-    let (written, layers, embedding_kind) = match request.precision {
+    let (written, mut layers, embedding_kind) = match request.precision {
         Precision::Int8 => {
             let scratch = write::scratch_folder(&request.out)?;
             let quantized =
@@ -143,9 +149,16 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
         Precision::Fp16 => (quantize::fp16::convert(&whole)?, Vec::new(), assemble::fp16_kind()),
     };
     progress("verify", 0, 1);
-    let (inputs, held_out) = rows.verification(cost_of(&whole))?;
+    let (inputs, held_out) = rows.verification(cost.macs)?;
     let candidate = Candidate { original: &whole, written: &written, is_classifier };
-    let agreement = verify::compare(&candidate, &inputs, held_out)?;
+    let agreement = match request.precision {
+        Precision::Int8 => verify::compare(&candidate, &inputs, held_out)?,
+        Precision::Fp16 => {
+            let (agreement, by_layer) = verify::half::compare(&candidate, &inputs, held_out)?;
+            layers = by_layer;
+            agreement
+        }
+    };
     verify::accept(&agreement, request.precision.name(), request.least_agreement, &layers)?;
 
     progress("bundle", 0, 1);
@@ -179,25 +192,6 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
         files: paths,
         seconds: start.elapsed().as_secs_f64(),
     })
-}
-
-/// Refuses weights that no calibration row can make sense of, naming them rather than the row that they spoil.
-///
-/// Infinity is a bound in some operators; a product with it is not.
-fn check_weights(model: &Graph, file: &std::path::Path) -> Result<()> {
-    for node in &model.nodes {
-        let multiplies = matches!(node.op, Op::Conv { .. } | Op::Gemm { .. } | Op::MatMul);
-        for id in node.inputs.iter().flatten() {
-            let value = model.value(*id);
-            let Some(weights) = value.constant.as_ref().and_then(Tensor::as_f32) else { continue };
-            let is_bad = |v: f32| v.is_nan() || (multiplies && v.is_infinite());
-            if let Some((index, bad)) = weights.iter().enumerate().find(|(_, v)| is_bad(**v)) {
-                let what = format!("{}: '{}' of node '{}'", file.display(), value.name, node.name);
-                return Err(Error::NonFinite { what, value: *bad, index });
-            }
-        }
-    }
-    Ok(())
 }
 
 fn bundle_name(request: &Request) -> Result<String> {
@@ -247,10 +241,6 @@ fn is_classifier(whole: &Graph, split: &Split) -> bool {
     let ends_in_softmax =
         whole.producers()[whole.outputs[0].0].is_some_and(|i| matches!(whole.nodes[i].op, Op::Softmax { .. }));
     ends_in_softmax || split.head.as_ref().is_some_and(|h| h.kind == HeadKind::Classification)
-}
-
-fn cost_of(graph: &Graph) -> u64 {
-    graph::cost::total(graph).macs
 }
 
 /// Opens a source with `data`, keeping its error.

@@ -78,6 +78,7 @@ pub fn cuts(graph: &Graph) -> Vec<Cut> {
             is_output: graph.outputs.contains(&id),
             backbone: before,
             head: Cost {
+                operations: total.operations - before.operations,
                 macs: total.macs - before.macs,
                 parameter_bytes: total.parameter_bytes - before.parameter_bytes,
                 activation_bytes: total.activation_bytes - before.activation_bytes,

@@ -1,11 +1,16 @@
 //! Runs the written model against the original, on rows that calibration did not see where there are any.
 //!
-//! The original is evaluated in f32; the written bytes run through tract, so that what is judged is the file and not our own arithmetic.
+//! The original is evaluated in f32. The written bytes of an int8 file run through tract, so that what is judged is the file and not our
+//! own arithmetic; those of an fp16 file are read back and evaluated with every stored value rounded to f16 ([`half`]).
+
+pub mod half;
+
+use std::borrow::Cow;
 
 use hone_runtime::backbone::tract::TractModel;
 use rayon::prelude::*;
 
-use crate::graph::{Graph, Op, Tensor, eval::Evaluator};
+use crate::graph::{Graph, Node, Op, Tensor, ValueId, eval::Evaluator};
 use crate::quantize::LayerReport;
 use crate::{Error, Result};
 
@@ -36,14 +41,19 @@ pub struct Candidate<'a> {
     pub is_classifier: bool,
 }
 
-/// The graph with its first output taken before a final softmax, so that noise is measured where it arises.
+/// The graph with its first output taken before a final softmax, so that noise is measured where it arises. Casts behind the
+/// softmax are passed over; the scores keep the type that they are computed in.
 #[must_use]
 pub fn before_softmax(graph: &Graph) -> Graph {
     let mut out = graph.clone();
-    if let (Some(first), producers) = (out.outputs.first().copied(), graph.producers())
-        && let Some(node) = producers[first.0].map(|i| &graph.nodes[i])
-        && matches!(node.op, Op::Softmax { .. })
-        && let Some(Some(scores)) = node.inputs.first()
+    let producers = graph.producers();
+    let maker = |id: ValueId| producers[id.0].map(|i| &graph.nodes[i]);
+    let mut last = out.outputs.first().copied();
+    while let Some(Node { op: Op::Cast { .. }, inputs, .. }) = last.and_then(maker) {
+        last = inputs.first().copied().flatten();
+    }
+    if let Some(Node { op: Op::Softmax { .. }, inputs, .. }) = last.and_then(maker)
+        && let Some(Some(scores)) = inputs.first()
         && !out.outputs.contains(scores)
     {
         out.outputs[0] = *scores;
@@ -52,7 +62,7 @@ pub fn before_softmax(graph: &Graph) -> Graph {
     out
 }
 
-/// Compares on `inputs`, each `[1, …]`.
+/// Compares on `inputs`, each `[1, …]`, running the written graph in tract.
 ///
 /// # Errors
 /// What evaluation and tract meet; [`Error::Data`] is the caller's to avoid: `inputs` must not be empty.
@@ -66,28 +76,37 @@ pub fn compare(candidate: &Candidate<'_>, inputs: &[Tensor], held_out: bool) -> 
         .par_iter()
         .map(|input| {
             let reference = evaluator.run(std::slice::from_ref(input))?;
-            let given = model.run(&[flat(input)?])?;
-            let (scores, embedding) = (flat(&reference[0])?, flat(&reference[reference.len() - 1])?);
+            let given = model.run(&[&floats(input)?])?;
+            let (scores, embedding) = (floats(&reference[0])?, floats(&reference[reference.len() - 1])?);
             let mut row = Row::default();
-            row.add(scores, &given[0], embedding, &given[given.len() - 1]);
+            row.add(&scores, &given[0], &embedding, &given[given.len() - 1]);
             Ok(row)
         })
         .collect::<Result<_>>()?;
-    let n = rows.len().max(1) as f64;
-    let sum = rows.iter().fold(Row::default(), |a, b| Row {
-        same: a.same + b.same,
-        cosine: a.cosine + b.cosine,
-        scores: (a.scores.0 + b.scores.0, a.scores.1 + b.scores.1),
-        embedding: (a.embedding.0 + b.embedding.0, a.embedding.1 + b.embedding.1),
-    });
-    Ok(Agreement {
-        top1: candidate.is_classifier.then(|| sum.same / n),
-        sqnr_db: decibels(sum.scores),
-        cosine: sum.cosine / n,
-        embedding_sqnr_db: decibels(sum.embedding),
-        rows: rows.len(),
-        held_out,
-    })
+    Ok(Agreement::of(rows.into_iter(), candidate.is_classifier, held_out))
+}
+
+impl Agreement {
+    fn of(rows: impl Iterator<Item = Row>, is_classifier: bool, held_out: bool) -> Self {
+        let (count, sum) = rows.fold((0usize, Row::default()), |(n, a), b| {
+            let sum = Row {
+                same: a.same + b.same,
+                cosine: a.cosine + b.cosine,
+                scores: (a.scores.0 + b.scores.0, a.scores.1 + b.scores.1),
+                embedding: (a.embedding.0 + b.embedding.0, a.embedding.1 + b.embedding.1),
+            };
+            (n + 1, sum)
+        });
+        let n = count.max(1) as f64;
+        Self {
+            top1: is_classifier.then(|| sum.same / n),
+            sqnr_db: decibels(sum.scores),
+            cosine: sum.cosine / n,
+            embedding_sqnr_db: decibels(sum.embedding),
+            rows: count,
+            held_out,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,12 +153,17 @@ fn largest(values: &[f32]) -> usize {
     best
 }
 
-fn flat(tensor: &Tensor) -> Result<&[f32]> {
-    tensor.as_f32().and_then(|d| d.as_slice()).ok_or_else(|| Error::Shape {
-        what: "tensor".into(),
-        expected: "float32".into(),
-        got: format!("{:?}", tensor.dtype()),
-    })
+/// A tensor's numbers, row-major; f16 widened.
+fn floats(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
+    match tensor {
+        Tensor::F32(a) => Ok(a.as_slice().map_or_else(|| a.iter().copied().collect(), Cow::Borrowed)),
+        Tensor::F16(a) => Ok(a.iter().map(|v| v.to_f32()).collect()),
+        other => Err(Error::Shape {
+            what: "tensor".into(),
+            expected: "floating-point numbers".into(),
+            got: format!("{:?}", other.dtype()),
+        }),
+    }
 }
 
 /// Refuses a model that no longer agrees with the original, naming the layers where most was lost.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hone_export::data::Options;
+use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Outcome, Precision, Request};
 use hone_export::quantize::{self, Rounding};
 
@@ -54,6 +55,7 @@ fn export(shared: &Path, case: &Case, precision: Precision, rounding: Rounding) 
             calibration_rows: 100,
             least_agreement: 0.5,
             model_classes: None,
+            limit: Limit::default(),
             force: false,
         },
         &mut |_, _, _| {},

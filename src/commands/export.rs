@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hone_export::Error;
 use hone_export::calibrate::RangeMethod;
+use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Native, Outcome as Exported, Precision, Request};
 use hone_export::quantize::{self, ActivationType, Rounding};
 use hone_export::report::Table;
@@ -66,6 +67,7 @@ fn request(args: &Export) -> Result<Request, Error> {
         calibration_rows: args.calib_rows,
         least_agreement: args.min_agreement,
         model_classes: args.model_classes.as_deref().map(lines).transpose()?,
+        limit: Limit::of_giga(args.max_gmacs)?,
         force: args.force,
     })
 }
@@ -103,7 +105,11 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
         table.row(["native engine".to_owned(), size]);
     }
     table.note = format!(
-        "Written files, run by tract on {} rows {}; calibrated on {} rows.",
+        "Written files, {} on {} rows {}; calibrated on {} rows.",
+        match request.precision {
+            Precision::Int8 => "run by tract",
+            Precision::Fp16 => "evaluated with every stored value rounded to f16",
+        },
         agreement.rows,
         if agreement.held_out { "that calibration did not see" } else { "of the calibration data" },
         exported.calibration_rows

@@ -49,6 +49,9 @@ fn facts(found: &Inspection) -> Table {
             &format!("{}, counted as 1 here; export needs all but the batch fixed", open.join(", ")),
         ]);
     }
+    if let Some(why) = &found.too_costly {
+        table.row(["refused by export without --max-gmacs", why]);
+    }
     for (what, times) in &found.fused {
         table.row(["merged", &format!("{what} × {times}")]);
     }

@@ -11,6 +11,7 @@ use hone_export::apply::shots::{KShot, k_shot, read_draws};
 use hone_export::apply::teach::{self, Mode, Tuned};
 use hone_export::apply::{Applied, BundleFile, Embedded};
 use hone_export::data::{Options, Source};
+use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{Precision, Request};
 use hone_export::{Error, quantize};
 use hone_models as models;
@@ -169,6 +170,7 @@ fn request(out: &Path, data: &Path) -> Result<Request, Error> {
         calibration_rows: 235,
         least_agreement: 0.9,
         model_classes: Some(export::lines(&names)?),
+        limit: Limit::default(),
         force: true,
     })
 }

@@ -22,6 +22,9 @@ fn by_code(code: &str) -> Option<&'static str> {
         "buffer" => "this is a fault of hone's own: please report it with the command that you ran",
         "unsafe-path" => "put the external data file directly beside the model and refer to it by its plain name",
         "too-large" => "the file asks for more than any real model of its size needs: check where it comes from",
+        "too-costly" => {
+            "check where the model comes from; --max-gmacs of `hone export` lets a model that you trust cost more"
+        }
         "unsupported" => {
             "`hone inspect MODEL` names what is not supported: cut before it with --cut, or export the model without it"
         }
@@ -35,7 +38,9 @@ fn by_code(code: &str) -> Option<&'static str> {
         "shape" => {
             "a data row must lead to the model's input: check the data, and the preprocessing given at export with --prep"
         }
-        "non-finite" => "remove the row, or check how the data (or the model) was made",
+        "non-finite" => {
+            "data: remove the row, or check how it was made; a weight: the model is damaged, export it again from where it was trained"
+        }
         "setting" => "see `hone COMMAND --help`",
         "preprocess-text" => "docs/cli.md shows the forms that --prep takes",
         "collapsed" => "use more or more typical calibration rows, another --ranges, or --precision fp16",

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::accuracy::{Evaluation, Judge, Matching};
 use super::{Applied, Progress};
 use crate::data::Source;
+use crate::graph::cost::Limit;
 use crate::graph::{infer, simplify};
 use crate::onnx::{self, WriteOptions};
 use crate::{Error, Result};
@@ -25,12 +26,19 @@ impl Original {
     /// Reads the model (external data too), simplifies it and loads it for one row at a time.
     ///
     /// # Errors
-    /// As [`onnx::read`]; [`Error::Shape`] where its input is not that of the bundle; what the provider says.
+    /// As [`onnx::read`] and [`Limit::check`]; [`Error::Shape`] where its input is not that of the bundle; what the provider says.
     pub fn open(path: &Path, applied: &Applied<'_>) -> Result<Self> {
         let start = Instant::now();
         let mut graph = onnx::read(path)?;
         simplify(&mut graph)?;
         infer::with_batch(&mut graph, 1)?;
+        // Room for a head behind the backbone, and for a backbone that was exported with a higher limit.
+        let limit = Limit::default();
+        let limit = Limit {
+            operations: limit.operations.max(applied.cost.operations.saturating_mul(2)),
+            activation_bytes: limit.activation_bytes.max(applied.cost.activation_bytes.saturating_mul(2)),
+        };
+        limit.check(&graph).map_err(|error| error.in_model(path))?;
         let bytes = onnx::encode(&graph, &WriteOptions::default())?;
         let model = TractModel::load(&bytes, 1).map_err(Error::place(path.display()))?;
         let elements: Vec<usize> = model.inputs().iter().map(|port| port.elements()).collect();

@@ -1,11 +1,11 @@
 //! Constant folding, operators that do nothing, nodes that nobody reads.
 //!
-//! Folding is bounded: a small file cannot make it produce large constants or compute for long.
+//! Folding is bounded ([`Budget`]): a small file cannot make it produce large constants or compute for long.
 
 use std::borrow::Cow;
 
 use super::{
-    DType, Dim, Graph, Node, Op, Tensor, ValueId, eval,
+    DType, Dim, Graph, Node, Op, Tensor, ValueId, cost, eval,
     infer::{self, Item},
 };
 use crate::Result;
@@ -16,10 +16,47 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_GROWTH: usize = 4;
 /// …or have this size in any case.
 const FREE_BYTES: usize = 1 << 20;
-/// All folded constants together.
-const MAX_TOTAL_BYTES: usize = 256 << 20;
-/// Multiply-accumulates of a product that is folded.
-const MAX_MACS: usize = 1 << 26;
+/// All new constants of a graph together, beyond a multiple of those it came with.
+const FREE_TOTAL_BYTES: usize = 32 << 20;
+/// What computing them may cost, in [`cost::Cost::operations`], beyond a multiple of the numbers it came with.
+const FREE_OPERATIONS: u64 = 1 << 28;
+/// Operations for each number that the graph came with: a few passes over every weight.
+const OPERATIONS_PER_NUMBER: u64 = 128;
+
+/// What simplification may still spend on constants, over all its rounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    bytes: usize,
+    operations: u64,
+}
+
+impl Budget {
+    /// For a graph as it was read.
+    pub fn of(graph: &Graph) -> Self {
+        let constants = || graph.values.iter().filter_map(|v| v.constant.as_ref());
+        let bytes = constants().map(bytes).fold(0, usize::saturating_add);
+        let numbers = constants().map(|t| t.len() as u64).fold(0, u64::saturating_add);
+        Self {
+            bytes: FREE_TOTAL_BYTES.saturating_add(bytes.saturating_mul(MAX_GROWTH)),
+            operations: FREE_OPERATIONS.saturating_add(numbers.saturating_mul(OPERATIONS_PER_NUMBER)),
+        }
+    }
+
+    /// Whether there is enough left; it is spent then.
+    pub fn spend(&mut self, bytes: usize, operations: u64) -> bool {
+        match (self.bytes.checked_sub(bytes), self.operations.checked_sub(operations)) {
+            (Some(bytes), Some(operations)) => {
+                *self = Self { bytes, operations };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.len().saturating_mul(tensor.dtype().size_bytes())
+}
 
 /// What [`fold`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,9 +74,15 @@ pub struct Folded {
 /// # Errors
 /// [`crate::Error::InvalidModel`] when shapes contradict each other or a tensor is absurdly large.
 pub fn fold(graph: &mut Graph) -> Result<Folded> {
+    let mut budget = Budget::of(graph);
+    fold_within(graph, &mut budget)
+}
+
+/// As [`fold`], spending from what the rounds before left.
+pub(super) fn fold_within(graph: &mut Graph, budget: &mut Budget) -> Result<Folded> {
     let facts = infer::analyze(graph)?;
     resolve_reshapes(graph, &facts);
-    let constants = fold_constants(graph)?;
+    let constants = fold_constants(graph, budget);
     let identities = remove_identities(graph);
     let dead = remove_dead(graph);
     Ok(Folded { constants, identities, dead })
@@ -79,11 +122,19 @@ fn resolve_reshapes(graph: &mut Graph, facts: &[infer::Fact]) {
     }
 }
 
-fn fold_constants(graph: &mut Graph) -> Result<usize> {
-    let (mut folded, mut total) = (0, 0usize);
+fn fold_constants(graph: &mut Graph, budget: &mut Budget) -> usize {
+    let mut folded = 0;
+    let mut is_output = vec![false; graph.values.len()];
+    for id in &graph.outputs {
+        is_output[id.0] = true;
+    }
     for i in 0..graph.nodes.len() {
         let node = &graph.nodes[i];
-        let Some(outputs) = constant_result(graph, node, &mut total)? else { continue };
+        // A graph output stays a node's output, so that the model keeps its interface.
+        if node.outputs.iter().any(|id| is_output[id.0]) {
+            continue;
+        }
+        let Some(outputs) = constant_result(graph, node, budget) else { continue };
         let ids = graph.nodes[i].outputs.clone();
         for (id, tensor) in ids.into_iter().zip(outputs) {
             let value = graph.value_mut(id);
@@ -95,18 +146,14 @@ fn fold_constants(graph: &mut Graph) -> Result<usize> {
         folded += 1;
     }
     graph.nodes.retain(|node| !node.outputs.is_empty());
-    Ok(folded)
+    folded
 }
 
-/// The outputs of a node whose inputs are all constants, within the bounds.
-fn constant_result(graph: &Graph, node: &Node, total: &mut usize) -> Result<Option<Vec<Tensor>>> {
+/// The outputs of a node whose inputs are all constants, within the budget.
+fn constant_result(graph: &Graph, node: &Node, budget: &mut Budget) -> Option<Vec<Tensor>> {
     // Quantized weights stay what they are: the pair of operators is how they are written.
     if matches!(node.op, Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. }) || eval::check(node).is_err() {
-        return Ok(None);
-    }
-    // A graph output stays a node's output, so that the model keeps its interface.
-    if node.outputs.iter().any(|id| graph.outputs.contains(id)) {
-        return Ok(None);
+        return None;
     }
     let mut inputs = Vec::with_capacity(node.inputs.len());
     for id in &node.inputs {
@@ -114,19 +161,17 @@ fn constant_result(graph: &Graph, node: &Node, total: &mut usize) -> Result<Opti
             (None, _) => inputs.push(None),
             (Some(_), Some(tensor)) => inputs.push(Some(tensor)),
             // Shape needs no data, only sizes.
-            (Some(_), None) => return Ok(fixed_shape_of(graph, node)),
+            (Some(_), None) => return fixed_shape_of(graph, node),
         }
     }
-    let bytes = |t: &Tensor| t.len().saturating_mul(t.dtype().size_bytes());
     let input_bytes: usize = inputs.iter().flatten().map(|t| bytes(t)).sum();
-    let Some(output_bytes) = output_bytes(graph, node) else { return Ok(None) };
+    let output_bytes = output_bytes(graph, node)?;
     let allowed = FREE_BYTES.max(input_bytes.saturating_mul(MAX_GROWTH)).min(MAX_BYTES);
-    if output_bytes > allowed || total.saturating_add(output_bytes) > MAX_TOTAL_BYTES || macs(graph, node) > MAX_MACS {
-        return Ok(None);
+    if output_bytes > allowed || !budget.spend(output_bytes, cost::operations(graph, node)) {
+        return None;
     }
-    *total += output_bytes;
     // What cannot be evaluated stays a node; who runs the graph gets the error with its name.
-    Ok(eval::node(node, graph, &inputs).ok())
+    eval::node(node, graph, &inputs).ok()
 }
 
 fn fixed_shape_of(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
@@ -145,17 +190,6 @@ fn output_bytes(graph: &Graph, node: &Node) -> Option<usize> {
         total = total.checked_add(len.checked_mul(value.dtype.unwrap_or(DType::F64).size_bytes())?)?;
     }
     Some(total)
-}
-
-/// Work of a product, to keep folding fast; zero for everything that is linear in its output.
-fn macs(graph: &Graph, node: &Node) -> usize {
-    let len = |id: Option<&Option<ValueId>>| graph.constant(id.copied().flatten()).map_or(0, Tensor::len);
-    match node.op {
-        Op::Conv { .. } | Op::MatMul | Op::Gemm { .. } => {
-            len(node.inputs.first()).saturating_mul(len(node.inputs.get(1)).max(1))
-        }
-        _ => 0,
-    }
 }
 
 /// Whether the node gives its first input unchanged, by shapes and constants that are known.

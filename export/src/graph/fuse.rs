@@ -39,13 +39,14 @@ pub struct Summary {
 /// [`crate::Error::InvalidModel`] when shapes contradict each other or a tensor is absurdly large.
 pub fn simplify(graph: &mut Graph) -> Result<Summary> {
     let mut summary = Summary { nodes_before: graph.nodes.len(), ..Summary::default() };
+    let mut budget = fold::Budget::of(graph);
     for _ in 0..MAX_ROUNDS {
-        let folded = fold::fold(graph)?;
+        let folded = fold::fold_within(graph, &mut budget)?;
         summary.folded.constants += folded.constants;
         summary.folded.identities += folded.identities;
         summary.folded.dead += folded.dead;
         infer::infer(graph)?;
-        let fused = fuse(graph);
+        let fused = fuse(graph, &mut budget);
         if fused.is_empty() {
             break;
         }
@@ -60,7 +61,7 @@ pub fn simplify(graph: &mut Graph) -> Result<Summary> {
 }
 
 /// One round of all rewrites; shapes must have been inferred. Gives how often each was applied.
-pub fn fuse(graph: &mut Graph) -> BTreeMap<&'static str, usize> {
+fn fuse(graph: &mut Graph, budget: &mut fold::Budget) -> BTreeMap<&'static str, usize> {
     let mut applied = BTreeMap::new();
     for pass in [
         activation::canonical as fn(&mut Rewriter<'_>, usize) -> Option<&'static str>,
@@ -74,7 +75,7 @@ pub fn fuse(graph: &mut Graph) -> BTreeMap<&'static str, usize> {
         window::global_pooling,
         layout::transposes,
     ] {
-        let mut rewriter = Rewriter::new(graph);
+        let mut rewriter = Rewriter::new(graph, budget);
         for i in 0..rewriter.graph.nodes.len() {
             if rewriter.is_removed(i) {
                 continue;

@@ -16,7 +16,7 @@ const DAMPING: (f64, f64) = (1e-4, 10.0);
 /// Relative jitter that keeps a rank-deficient second moment invertible.
 const JITTER: f64 = 1e-6;
 
-/// Second moments of one group's inputs (K) and targets (O), around fixed offsets.
+/// Moments of one group's inputs (K) and targets (O), around fixed offsets. The second ones are empty where only means are wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
     pub count: f64,
@@ -31,13 +31,14 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    pub fn zeros(outputs: usize, inputs: usize) -> Self {
+    pub fn zeros(outputs: usize, inputs: usize, second: bool) -> Self {
+        let k = if second { inputs } else { 0 };
         Self {
             count: 0.0,
             x: Array1::zeros(inputs),
             t: Array1::zeros(outputs),
-            xx: Array2::zeros((inputs, inputs)),
-            tx: Array2::zeros((outputs, inputs)),
+            xx: Array2::zeros((k, k)),
+            tx: Array2::zeros((if second { outputs } else { 0 }, k)),
         }
     }
 
@@ -45,8 +46,10 @@ impl Moments {
     pub fn add(&mut self, x: &ArrayView2<'_, f32>, t: &ArrayView2<'_, f32>) {
         self.count += x.ncols() as f64;
         let add = |sum: &mut Array2<f64>, part: Array2<f32>| sum.zip_mut_with(&part, |s, &p| *s += f64::from(p));
-        add(&mut self.xx, x.dot(&x.t()));
-        add(&mut self.tx, t.dot(&x.t()));
+        if !self.xx.is_empty() {
+            add(&mut self.xx, x.dot(&x.t()));
+            add(&mut self.tx, t.dot(&x.t()));
+        }
         for (sum, row) in self.x.iter_mut().zip(x.rows()) {
             *sum += row.iter().map(|&v| f64::from(v)).sum::<f64>();
         }
@@ -67,6 +70,9 @@ impl Moments {
     fn centred(&self) -> Centred {
         let n = self.count.max(1.0);
         let (mean_x, mean_t) = (&self.x / n, &self.t / n);
+        if self.xx.is_empty() {
+            return Centred { h: self.xx.clone(), c: self.tx.clone(), mean_x, mean_t, unit: 0.0 };
+        }
         let outer =
             |a: &Array1<f64>, b: &Array1<f64>| a.view().insert_axis(Axis(1)).dot(&b.view().insert_axis(Axis(0)));
         let mut h = &self.xx - &(outer(&mean_x, &mean_x) * n);
@@ -258,7 +264,7 @@ mod tests {
 
     fn layer(x: &Array2<f32>, w: &Array2<f32>) -> LayerMoments {
         let t = w.dot(x);
-        let mut halves = [Moments::zeros(w.nrows(), w.ncols()), Moments::zeros(w.nrows(), w.ncols())];
+        let mut halves = [Moments::zeros(w.nrows(), w.ncols(), true), Moments::zeros(w.nrows(), w.ncols(), true)];
         let middle = x.ncols() / 2;
         halves[0].add(&x.slice(s![.., ..middle]), &t.slice(s![.., ..middle]));
         halves[1].add(&x.slice(s![.., middle..]), &t.slice(s![.., middle..]));

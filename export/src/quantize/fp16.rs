@@ -118,7 +118,7 @@ fn cast_inputs(graph: &mut Graph) {
         }
         // The outer value takes the input's name, so that callers see no difference.
         let name = graph.value(inner).name.clone();
-        graph.value_mut(inner).name = unused_name(graph, &format!("{name}_f16"));
+        graph.rename(inner, &format!("{name}_f16"));
         let shape = graph.value(inner).shape.clone();
         let outer = graph.add_value(Value { name: name.clone(), dtype: Some(DType::F32), shape, constant: None });
         graph.inputs[slot] = outer;
@@ -134,7 +134,7 @@ fn cast_outputs(graph: &mut Graph) {
             continue;
         }
         let name = graph.value(inner).name.clone();
-        graph.value_mut(inner).name = unused_name(graph, &format!("{name}_f16"));
+        graph.rename(inner, &format!("{name}_f16"));
         let shape = graph.value(inner).shape.clone();
         let outer = graph.add_value(Value { name: name.clone(), dtype: Some(DType::F32), shape, constant: None });
         graph.outputs[slot] = outer;
@@ -144,16 +144,6 @@ fn cast_outputs(graph: &mut Graph) {
 
 fn cast_node(name: &str, from: ValueId, to: ValueId, dtype: DType) -> Node {
     Node { name: name.to_owned(), op: Op::Cast { to: dtype }, inputs: vec![Some(from)], outputs: vec![to] }
-}
-
-fn unused_name(graph: &Graph, wanted: &str) -> String {
-    let mut name = wanted.to_owned();
-    let mut n = 1;
-    while graph.find(&name).is_some() {
-        name = format!("{wanted}_{n}");
-        n += 1;
-    }
-    name
 }
 
 #[cfg(test)]

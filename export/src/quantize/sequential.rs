@@ -20,6 +20,12 @@ use crate::{Error, Result};
 const PARTS: usize = 4;
 /// Positions of a layer that its moments are taken from, over all rows.
 const MAX_POSITIONS: usize = 200_000;
+/// Multiply-accumulates that the second moments of all layers may cost together; fewer positions are taken where it would be more.
+const MOMENTS_WORK: usize = 1 << 40;
+/// Numbers of the columns of one row that are held at a time (128 MiB).
+const MAX_COLUMNS: usize = 1 << 25;
+/// Numbers of a layer's second moments (groups × inputs²; 192 MiB). A layer with more is rounded to nearest and its bias corrected.
+const MAX_MOMENTS: usize = 24 << 20;
 
 /// How well one step of the quantized network follows the float network, over the calibration rows.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -328,13 +334,14 @@ impl<'a> Walk<'a> {
     /// The layer's moments over all rows, and the fit.
     fn fit_layer(&self, t: &Targets<'_>, frontier: &[Option<Pair>], rounding: Rounding) -> Result<Rounded> {
         let layer = float_layer(t.weighted)?;
+        let compensate = rounding == Rounding::Compensated && t.moments() <= MAX_MOMENTS;
         let offsets = self.observe(t, frontier, &layer, 0, None)?;
         let parts: Vec<Observed> = (0..PARTS.min(self.rows))
             .into_par_iter()
             .map(|part| {
                 let mut sum: Option<Vec<Moments>> = None;
                 for row in (part..self.rows).step_by(PARTS) {
-                    let seen = self.observe(t, frontier, &layer, row, Some((&offsets, sum.take())))?;
+                    let seen = self.observe(t, frontier, &layer, row, Some((&offsets, sum.take(), compensate)))?;
                     sum = Some(seen.moments);
                 }
                 Ok(Observed { moments: sum.unwrap_or_default(), ..Observed::default() })
@@ -345,7 +352,7 @@ impl<'a> Walk<'a> {
             .map(|g| {
                 let empty = || {
                     let (o, k) = (t.weighted.matrix.nrows() / group_count, t.weighted.matrix.ncols());
-                    Moments::zeros(o, k)
+                    Moments::zeros(o, k, compensate)
                 };
                 let fold = |parity: usize| {
                     parts
@@ -361,17 +368,18 @@ impl<'a> Walk<'a> {
         let moments = LayerMoments { groups, x_offset: offsets.x_offset, t_offset: offsets.t_offset };
         let input = t.step.node.inputs[0].ok_or_else(|| missing(&t.network.graph, t.step))?;
         let scale = t.steps[input.0].ok_or_else(|| missing(&t.network.graph, t.step))?.scale;
-        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, scale, rounding == Rounding::Compensated))
+        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, scale, compensate))
     }
 
-    /// One row's columns and targets: their means per group when `into` is `None`, otherwise added to its moments.
+    /// One row's columns and targets: their means per group when `into` is `None`, otherwise added to its moments (the second ones
+    /// too where that is true).
     fn observe(
         &self,
         t: &Targets<'_>,
         frontier: &[Option<Pair>],
         layer: &(Tensor, Tensor),
         row: usize,
-        into: Option<(&Observed, Option<Vec<Moments>>)>,
+        into: Option<(&Observed, Option<Vec<Moments>>, bool)>,
     ) -> Result<Observed> {
         let graph = &t.network.graph;
         let float = self.row_arguments(t.network, t.step, frontier, row, Side::Float)?;
@@ -388,20 +396,20 @@ impl<'a> Walk<'a> {
         let (groups, outputs) = (t.weighted.groups, t.weighted.matrix.nrows());
         let k = t.weighted.matrix.ncols();
         let positions = target.len() / outputs;
-        let (keep, phase) =
-            (positions * self.rows).div_ceil(MAX_POSITIONS).max(1).min(positions).max(1).into_phase(row);
+        let step = t.position_step(positions, self.rows);
+        // From another start in every row.
+        let phase = row % step;
         let target =
             Array2::from_shape_vec((outputs, positions), target).map_err(|e| shape_error(graph, t.step, &e))?;
         let mut seen = Observed::default();
-        let (offsets, mut sums) = match into {
-            Some((offsets, sums)) => (Some(offsets), sums.unwrap_or_default()),
-            None => (None, Vec::new()),
+        let (offsets, mut sums, second) = match into {
+            Some((offsets, sums, second)) => (Some(offsets), sums.unwrap_or_default(), second),
+            None => (None, Vec::new(), false),
         };
         for g in 0..groups {
-            let columns = t.columns(&x, &input.shape, g)?;
-            let mut columns = columns.slice(s![.., phase..;keep]).to_owned();
+            let mut columns = t.columns(&x, &input.shape, g, (phase, step))?;
             let rows = g * (outputs / groups)..(g + 1) * (outputs / groups);
-            let mut target = target.slice(s![rows, phase..;keep]).to_owned();
+            let mut target = target.slice(s![rows, phase..;step]).to_owned();
             match offsets {
                 None => {
                     seen.x_offset.push(row_means(&columns.view()));
@@ -411,7 +419,7 @@ impl<'a> Walk<'a> {
                     subtract(&mut columns, &offsets.x_offset[g]);
                     subtract(&mut target, &offsets.t_offset[g]);
                     if sums.len() <= g {
-                        sums.push(Moments::zeros(outputs / groups, k));
+                        sums.push(Moments::zeros(outputs / groups, k, second));
                     }
                     sums[g].add(&columns.view(), &target.view());
                 }
@@ -560,13 +568,27 @@ impl Targets<'_> {
             .then_some((other, addition))
     }
 
-    /// Columns of one row for group `g`: [K, positions].
-    fn columns(&self, x: &[f32], shape: &[usize], g: usize) -> Result<Array2<f32>> {
+    /// Numbers of the layer's second moments.
+    fn moments(&self) -> usize {
+        let k = self.weighted.matrix.ncols();
+        k.saturating_mul(k).saturating_mul(self.weighted.groups)
+    }
+
+    /// Every how many-th of a row's positions is taken, so that time and memory stay bounded.
+    fn position_step(&self, positions: usize, rows: usize) -> usize {
+        let layers = self.network.steps.iter().filter(|s| s.weighted.is_some()).count();
+        let affordable = (MOMENTS_WORK / layers.max(1) / self.moments().max(1)).clamp(1, MAX_POSITIONS);
+        let of_a_row = (MAX_COLUMNS / self.weighted.matrix.ncols().max(1)).max(1);
+        positions.saturating_mul(rows).div_ceil(affordable).max(positions.div_ceil(of_a_row)).clamp(1, positions.max(1))
+    }
+
+    /// Columns of one row for group `g`: [K, positions], every `step`-th position from `start` on.
+    fn columns(&self, x: &[f32], shape: &[usize], g: usize, (start, step): (usize, usize)) -> Result<Array2<f32>> {
         let graph = &self.network.graph;
         let Some(window) = &self.weighted.window else {
             let k = self.weighted.matrix.ncols();
             let columns = ArrayView2::from_shape((x.len() / k, k), x).map_err(|e| shape_error(graph, self.step, &e))?;
-            return Ok(columns.t().to_owned());
+            return Ok(columns.t().slice(s![.., start..;step]).to_owned());
         };
         let geometry = Geometry::new(window, &shape[2..], false).map_err(|why| Error::InvalidModel {
             model: graph.name.clone(),
@@ -574,18 +596,7 @@ impl Targets<'_> {
         })?;
         let depth = shape[1] / self.weighted.groups;
         let area: usize = shape[2..].iter().product();
-        eval::im2col(&x[g * depth * area..][..depth * area], depth, &geometry)
-    }
-}
-
-trait IntoPhase {
-    fn into_phase(self, row: usize) -> (isize, isize);
-}
-
-impl IntoPhase for usize {
-    /// Every `self`-th position, from another start in every row.
-    fn into_phase(self, row: usize) -> (isize, isize) {
-        (self as isize, (row % self) as isize)
+        eval::im2col(&x[g * depth * area..][..depth * area], depth, &geometry, (start, step))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The tract provider: runs ONNX on any desktop, in f32 (quantize and dequantize pairs are computed in float).
+//! The tract provider: runs ONNX on any desktop, in f32 (quantize and dequantize pairs are computed in float, and so is fp16:
+//! tract would emulate it in software, a hundred times slower).
 //!
 //! [`TractModel`] runs any ONNX file; [`TractBackbone`] runs a bundle's backbone and stores the embedding as its
 //! bundle states.
@@ -10,6 +11,9 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::floats::FloatPrecisionTranslator;
+use tract_onnx::tract_core::ops::cast::Cast;
+use tract_onnx::tract_core::transform::ModelTransform as _;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimLike, TractErrorContext, bail, format_err};
 
@@ -129,6 +133,8 @@ impl TractModel {
                 label.unwrap_or_else(|| model.node(outlet.node).name.clone())
             })
             .collect();
+        let mut model = model.into_typed()?;
+        widen_halves(&mut model)?;
         let model = model.into_optimized()?;
         let mut outputs = Vec::new();
         for (index, name) in names.into_iter().enumerate() {
@@ -139,6 +145,23 @@ impl TractModel {
         }
         Ok(Self { plan: model.into_runnable()?, inputs, outputs })
     }
+}
+
+/// Computes in f32 what the file computes in f16: weights keep the values that it stores, activations are not rounded in between. A cast
+/// to f16 and straight back stays: it is there to round.
+fn widen_halves(model: &mut TypedModel) -> TractResult<()> {
+    let is_half = |node: &TypedNode| node.outputs.iter().any(|o| o.fact.datum_type == DatumType::F16);
+    let casts_to = |node: &TypedNode, to: DatumType| node.op_as::<Cast>().is_some_and(|cast| cast.to == to);
+    let rounds = |node: &&TypedNode| {
+        let mut readers = node.outputs.iter().flat_map(|o| &o.successors).map(|inlet| model.node(inlet.node));
+        casts_to(node, DatumType::F16) && readers.all(|reader| casts_to(reader, DatumType::F32))
+    };
+    if !model.nodes().iter().any(is_half) {
+        return Ok(());
+    }
+    let rounding: Vec<usize> = model.nodes().iter().filter(rounds).map(|node| node.id).collect();
+    let computes = move |node: &TypedNode| !rounding.contains(&node.id);
+    FloatPrecisionTranslator::with_filter(DatumType::F16, DatumType::F32, computes).transform(model)
 }
 
 /// An input's shape as the file declares it; `None` is a dimension left open.

@@ -1,5 +1,7 @@
 //! Convolution: im2col and matrix product, without im2col for pointwise, direct for depthwise windows.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewMut2, IxDyn, linalg::general_mat_mul, s};
 
 use super::{Fault, Outcome, elements, shape::flat};
@@ -80,11 +82,16 @@ pub(super) fn conv(
 }
 
 /// The columns that a convolution multiplies its weights with, for one image (or one group's channels of it):
-/// `[channels · taps, output positions]`, padding as zeros.
+/// `[channels · taps, positions]`, padding as zeros, of every `step`-th output position (row-major) from `start` on.
 ///
 /// # Errors
 /// When `image` is not `channels` times the geometry's input, or the geometry has more than two axes.
-pub fn im2col(image: &[f32], channels: usize, geometry: &Geometry) -> crate::Result<Array2<f32>> {
+pub fn im2col(
+    image: &[f32],
+    channels: usize,
+    geometry: &Geometry,
+    (start, step): (usize, usize),
+) -> crate::Result<Array2<f32>> {
     let area: usize = geometry.input.iter().product();
     let shape_error = |expected: String| crate::Error::Shape {
         what: "image for im2col".to_owned(),
@@ -95,22 +102,45 @@ pub fn im2col(image: &[f32], channels: usize, geometry: &Geometry) -> crate::Res
     if image.len() != channels * area {
         return Err(shape_error(format!("{channels} channels of {area} elements")));
     }
-    let mut columns = Array2::zeros((channels * geometry.taps(), geometry.positions()));
-    fill_columns(image, channels, &planar, 0..planar.output.0, &mut columns.view_mut());
+    let positions: Vec<usize> = (start..geometry.positions()).step_by(step.max(1)).collect();
+    let mut columns = Array2::zeros((channels * geometry.taps(), positions.len()));
+    if step == 1 && start == 0 {
+        let all = (0..planar.output.0, 0..planar.output.1);
+        fill_columns(image, channels, &planar, all, &mut columns.view_mut());
+        return Ok(columns);
+    }
+    let width = planar.output.1;
+    for (row, mut columns) in columns.rows_mut().into_iter().enumerate() {
+        let (channel, tap) = (row / geometry.taps(), row % geometry.taps());
+        let (ky, kx) = (tap / planar.kernel.1, tap % planar.kernel.1);
+        let plane = &image[channel * area..][..area];
+        let (lo, hi, first) = planar.columns(kx);
+        for (out, &at) in columns.iter_mut().zip(&positions) {
+            if let Some(y) = planar.line(at / width, ky)
+                && (lo..hi).contains(&(at % width))
+            {
+                *out = plane[y * planar.input.1 + first + (at % width - lo) * planar.strides.1];
+            }
+        }
+    }
     Ok(columns)
 }
 
 fn by_blocks(image: &[f32], channels: usize, p: &Planar, w: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) {
     let (rows, width) = (w.ncols(), p.output.1);
     let lines = (BLOCK / (rows * width).max(1)).clamp(1, p.output.0);
-    let mut columns = Array2::zeros((rows, lines * width));
-    let mut at = 0;
-    while at < p.output.0 {
+    // A long line (audio) is cut too: what the columns take does not depend on it.
+    let part = if lines > 1 { width } else { (BLOCK / rows.max(1)).clamp(64, width.max(64)).min(width) };
+    let mut columns = Array2::zeros((rows, lines * part));
+    for at in (0..p.output.0).step_by(lines) {
         let end = (at + lines).min(p.output.0);
-        let mut block = columns.slice_mut(s![.., ..(end - at) * width]);
-        fill_columns(image, channels, p, at..end, &mut block);
-        accumulate(w, block.view(), y.slice_mut(s![.., at * width..end * width]));
-        at = end;
+        for from in (0..width).step_by(part.max(1)) {
+            let to = (from + part).min(width);
+            let mut block = columns.slice_mut(s![.., ..(end - at) * (to - from)]);
+            fill_columns(image, channels, p, (at..end, from..to), &mut block);
+            let last = (end - 1) * width + to;
+            accumulate(w, block.view(), y.slice_mut(s![.., at * width + from..last]));
+        }
     }
 }
 
@@ -119,16 +149,15 @@ fn accumulate(w: ArrayView2<'_, f32>, columns: ArrayView2<'_, f32>, mut y: Array
     general_mat_mul(1.0, &w, &columns, 1.0, &mut y);
 }
 
-/// Fills the columns of the output lines `lines`; every element is written.
+/// Fills the columns of the output positions (y, x) within `lines` × `xs`; every element is written.
 fn fill_columns(
     image: &[f32],
     channels: usize,
     p: &Planar,
-    lines: std::ops::Range<usize>,
+    (lines, xs): (Range<usize>, Range<usize>),
     columns: &mut ArrayViewMut2<'_, f32>,
 ) {
     let area = p.input.0 * p.input.1;
-    let width = p.output.1;
     let mut rows = columns.rows_mut().into_iter();
     for channel in 0..channels {
         let plane = &image[channel * area..][..area];
@@ -137,18 +166,20 @@ fn fill_columns(
                 let Some(mut row) = rows.next() else { return };
                 let Some(row) = row.as_slice_mut() else { return };
                 let (lo, hi, first) = p.columns(kx);
-                for (oy, out) in lines.clone().zip(row.chunks_exact_mut(width)) {
-                    let Some(y) = p.line(oy, ky).filter(|_| lo < hi) else {
+                let (from, to) = (lo.max(xs.start), hi.min(xs.end));
+                for (oy, out) in lines.clone().zip(row.chunks_exact_mut(xs.len())) {
+                    let Some(y) = p.line(oy, ky).filter(|_| from < to) else {
                         out.fill(0.0);
                         continue;
                     };
-                    let line = &plane[y * p.input.1..][first..p.input.1];
-                    out[..lo].fill(0.0);
-                    out[hi..].fill(0.0);
+                    let line = &plane[y * p.input.1..][first + (from - lo) * p.strides.1..p.input.1];
+                    let (from, to) = (from - xs.start, to - xs.start);
+                    out[..from].fill(0.0);
+                    out[to..].fill(0.0);
                     if p.strides.1 == 1 {
-                        out[lo..hi].copy_from_slice(&line[..hi - lo]);
+                        out[from..to].copy_from_slice(&line[..to - from]);
                     } else {
-                        for (o, i) in out[lo..hi].iter_mut().zip(line.iter().step_by(p.strides.1)) {
+                        for (o, i) in out[from..to].iter_mut().zip(line.iter().step_by(p.strides.1)) {
                             *o = *i;
                         }
                     }

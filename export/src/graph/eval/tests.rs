@@ -89,6 +89,20 @@ fn convolution_matches_the_definition() {
     assert_close(&y, &reference, 1e-6);
 }
 
+/// Lines so long that their columns are made in parts.
+#[test]
+fn a_long_line_is_convolved_in_parts() {
+    let window = Window {
+        kernel: vec![1, 15],
+        strides: vec![1, 2],
+        dilations: vec![1, 3],
+        padding: Padding::Explicit(vec![0, 20, 0, 7]),
+    };
+    let (x, w) = (noisy(1, &[1, 20, 2, 3001]), noisy(2, &[2, 20, 1, 15]));
+    let y = one(Op::Conv { window: window.clone(), group: 1 }, &[&x, &w]);
+    assert_close(&y, &naive_conv(&x, &w, &[0.0; 2], &window, 1), 1e-5);
+}
+
 #[test]
 fn columns_times_weights_is_the_convolution() {
     let window = Window {
@@ -99,12 +113,15 @@ fn columns_times_weights_is_the_convolution() {
     };
     let (x, w) = (noisy(1, &[1, 3, 7, 6]), noisy(2, &[4, 3, 3, 2]));
     let geometry = Geometry::new(&window, &[7, 6], false).unwrap();
-    let columns = im2col(x.as_f32().unwrap().as_slice().unwrap(), 3, &geometry).unwrap();
+    let x_flat = x.as_f32().unwrap().as_slice().unwrap();
+    let columns = im2col(x_flat, 3, &geometry, (0, 1)).unwrap();
+    let every_third = im2col(x_flat, 3, &geometry, (1, 3)).unwrap();
+    assert_eq!(every_third, columns.slice(ndarray::s![.., 1..;3]));
     let matrix = ndarray::ArrayView2::from_shape((4, 18), w.as_f32().unwrap().as_slice().unwrap()).unwrap();
     let y = matrix.dot(&columns).into_raw_vec_and_offset().0;
     let shape = [1, 4, geometry.output[0], geometry.output[1]];
     assert_close(&tensor(&shape, y), &naive_conv(&x, &w, &[0.0; 4], &window, 1), 1e-6);
-    assert!(im2col(&[0.0; 5], 3, &geometry).is_err());
+    assert!(im2col(&[0.0; 5], 3, &geometry, (0, 1)).is_err());
 }
 
 #[test]

@@ -6,11 +6,11 @@ use crate::graph::{Op, ValueId};
 /// The single number of a constant that does not change the other operand's shape.
 fn scalar(r: &Rewriter<'_>, i: usize, k: usize) -> Option<f32> {
     let other = r.input(i, 1 - k)?;
-    let (shape, data) = r.floats(i, k)?;
-    match data[..] {
-        [v] if shape.len() <= r.rank(other)? => Some(v),
-        _ => None,
+    let shape = r.floats_shape(i, k)?;
+    if shape.iter().any(|&n| n != 1) || shape.len() > r.rank(other)? {
+        return None;
     }
+    r.floats(i, k)?.1.first().copied()
 }
 
 /// The variable operand and the constant of a binary operator.

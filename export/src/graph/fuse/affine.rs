@@ -34,11 +34,14 @@ impl Affine {
 }
 
 /// Node `i` read as an affine map along `axis`.
-fn affine(r: &Rewriter<'_>, i: usize, axis: usize) -> Option<Affine> {
-    let node = r.node(i);
+fn affine(r: &mut Rewriter<'_>, i: usize, axis: usize) -> Option<Affine> {
+    let op = r.node(i).op.clone();
     let output = r.output(i)?;
-    if let Op::BatchNormalization { epsilon } = node.op {
+    if let Op::BatchNormalization { epsilon } = op {
         let x = r.input(i, 0)?;
+        if !(1..=4).all(|k| r.affords_reading(i, k)) {
+            return None;
+        }
         let [gamma, beta, mean, var] = [1, 2, 3, 4].map(|k| r.floats(i, k).map(|(_, data)| data));
         let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
         let c = gamma.len();
@@ -50,28 +53,28 @@ fn affine(r: &Rewriter<'_>, i: usize, axis: usize) -> Option<Affine> {
         let shift = (0..c).map(|k| f64::from(beta[k]) - f64::from(mean[k]) * scale[k]).collect();
         return Some(Affine { x, scale, shift, kind: "BatchNormalization" });
     }
-    if !matches!(node.op, Op::Mul | Op::Div | Op::Add | Op::Sub) {
+    if !matches!(op, Op::Mul | Op::Div | Op::Add | Op::Sub) {
         return None;
     }
     let (a, b) = (r.input(i, 0)?, r.input(i, 1)?);
     let k = match (r.constant(a), r.constant(b)) {
         (None, Some(_)) => 1,
-        (Some(_), None) if matches!(node.op, Op::Mul | Op::Add) => 0,
+        (Some(_), None) if matches!(op, Op::Mul | Op::Add) => 0,
         _ => return None,
     };
     let x = if k == 1 { a } else { b };
-    let (shape, data) = r.floats(i, k)?;
+    let shape = r.floats_shape(i, k)?;
     let rank = r.rank(x)?;
     // The constant must vary over the channel axis alone and not enlarge the result.
     if shape.len() > rank || r.shape(x) != r.shape(output) {
         return None;
     }
     let lead = rank - shape.len();
-    if shape.iter().enumerate().any(|(k, &n)| n != 1 && k + lead != axis) {
+    if shape.iter().enumerate().any(|(k, &n)| n != 1 && k + lead != axis) || !r.affords_reading(i, k) {
         return None;
     }
-    let data: Vec<f64> = data.into_iter().map(f64::from).collect();
-    let (scale, shift, kind) = match node.op {
+    let data: Vec<f64> = r.floats(i, k)?.1.into_iter().map(f64::from).collect();
+    let (scale, shift, kind) = match op {
         Op::Mul => (data, vec![0.0], "Mul"),
         Op::Div => (data.iter().map(|v| 1.0 / v).collect(), vec![0.0], "Div"),
         Op::Add => (vec![1.0], data, "Add"),
@@ -85,34 +88,38 @@ pub(super) fn dense(r: &mut Rewriter<'_>, i: usize) -> Option<&'static str> {
     match r.node(i).op {
         Op::MatMul => {
             let x = r.input(i, 0)?;
-            if r.rank(x)? != 2 {
+            let [k, n] = matrix(r, i)?;
+            if r.rank(x)? != 2 || !r.affords(i, 1) {
                 return None;
             }
-            let ([k, n], w) = matrix(r, i)?;
+            let (_, w) = r.floats(i, 1)?;
             let b = r.input(i, 1)?;
             r.replace(i, Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true }, vec![Some(x), Some(b)]);
             r.set_floats(i, 1, &[n, k], transposed(&w, k, n), "transposed");
             Some("MatMul to Gemm")
         }
         Op::Gemm { alpha, beta, trans_a: false, trans_b } => {
-            let ([rows, columns], w) = matrix(r, i)?;
+            let [rows, columns] = matrix(r, i)?;
             let n = if trans_b { rows } else { columns };
-            let bias = match r.input(i, 2) {
+            let bias_shape = match r.input(i, 2) {
                 None => None,
-                Some(_) => Some(r.floats(i, 2)?),
+                Some(_) => Some(r.floats_shape(i, 2)?.to_vec()),
             };
-            let bias_is_canonical = bias.as_ref().is_none_or(|(shape, _)| *shape == [n]);
-            if alpha == 1.0 && beta == 1.0 && trans_b && bias_is_canonical {
+            let is_canonical = bias_shape.as_ref().is_none_or(|shape| *shape == [n]);
+            if alpha == 1.0 && beta == 1.0 && trans_b && is_canonical {
                 return None;
             }
-            if let Some((shape, data)) = bias {
-                if !(shape == [n] || shape == [1, n] || data.len() == 1) {
-                    return None;
-                }
+            let fits = |shape: &Vec<usize>| *shape == [n] || *shape == [1, n] || shape.iter().product::<usize>() == 1;
+            if !bias_shape.as_ref().is_none_or(fits) || !r.affords(i, 1) {
+                return None;
+            }
+            if bias_shape.is_some() {
+                let (_, data) = r.floats(i, 2)?;
                 let data: Vec<f32> = (0..n).map(|c| beta * data[if data.len() == 1 { 0 } else { c }]).collect();
                 r.set_floats(i, 2, &[n], data, "scaled");
             }
             if alpha != 1.0 || !trans_b {
+                let (_, w) = r.floats(i, 1)?;
                 let scaled: Vec<f32> = w.iter().map(|v| alpha * v).collect();
                 let w = if trans_b { scaled } else { transposed(&scaled, rows, columns) };
                 let shape = if trans_b { [rows, columns] } else { [columns, rows] };
@@ -125,9 +132,9 @@ pub(super) fn dense(r: &mut Rewriter<'_>, i: usize) -> Option<&'static str> {
     }
 }
 
-fn matrix(r: &Rewriter<'_>, i: usize) -> Option<([usize; 2], Vec<f32>)> {
-    let (shape, w) = r.floats(i, 1)?;
-    Some((shape.try_into().ok()?, w))
+/// Sizes of the constant matrix that node `i` multiplies with.
+fn matrix(r: &Rewriter<'_>, i: usize) -> Option<[usize; 2]> {
+    r.floats_shape(i, 1)?.try_into().ok()
 }
 
 fn transposed(w: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -145,9 +152,12 @@ pub(super) fn into_producer(r: &mut Rewriter<'_>, i: usize) -> Option<&'static s
         return None;
     }
     let rank = r.rank(input)?;
+    if !matches!(r.node(p).op, Op::Conv { .. } | Op::Gemm { .. } | Op::MatMul) {
+        return None;
+    }
     let is_conv = matches!(r.node(p).op, Op::Conv { .. });
     let map = affine(r, i, if is_conv { 1 } else { rank.checked_sub(1)? })?;
-    if map.x != input || !map.is_finite() {
+    if map.x != input || !map.is_finite() || !r.affords(p, 1) {
         return None;
     }
     let (shape, w) = r.floats(p, 1)?;
@@ -204,7 +214,7 @@ pub(super) fn into_consumer(r: &mut Rewriter<'_>, i: usize) -> Option<&'static s
     }
     let map = affine(r, i, 1)?;
     // A scale that already has a weight before it belongs there.
-    if !map.is_finite() {
+    if !map.is_finite() || !matches!(r.node(next).op, Op::Conv { .. } | Op::Gemm { .. }) || !r.affords(next, 1) {
         return None;
     }
     let (shape, w) = r.floats(next, 1)?;

@@ -2,10 +2,12 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::graph::{Dim, Graph, Node, Op, Tensor, Value, ValueId, fold};
+use crate::graph::{Dim, Graph, Node, Op, Tensor, Value, ValueId, cost, fold};
 
 pub(super) struct Rewriter<'g> {
     pub graph: &'g mut Graph,
+    budget: &'g mut fold::Budget,
+    is_output: Vec<bool>,
     /// Node that makes a value.
     maker: Vec<Option<usize>>,
     /// How often a value is read, by nodes and as graph output.
@@ -18,7 +20,8 @@ pub(super) struct Rewriter<'g> {
 }
 
 impl<'g> Rewriter<'g> {
-    pub fn new(graph: &'g mut Graph) -> Self {
+    pub fn new(graph: &'g mut Graph, budget: &'g mut fold::Budget) -> Self {
+        let mut is_output = vec![false; graph.values.len()];
         let mut reads = vec![0; graph.values.len()];
         let mut reader = vec![None; graph.values.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -29,9 +32,11 @@ impl<'g> Rewriter<'g> {
         }
         for id in &graph.outputs {
             reads[id.0] += 1;
+            is_output[id.0] = true;
         }
         let removed = vec![false; graph.nodes.len()];
-        Self { maker: graph.producers(), reads, reader, removed, inserted: Vec::new(), graph }
+        let maker = graph.producers();
+        Self { graph, budget, is_output, maker, reads, reader, removed, inserted: Vec::new() }
     }
 
     pub fn is_removed(&self, node: usize) -> bool {
@@ -59,7 +64,13 @@ impl<'g> Rewriter<'g> {
         self.graph.value(id).constant.as_ref()
     }
 
-    /// Constant input `k` of node `i` as f32 numbers with their shape.
+    /// Shape of input `k` of node `i` where that is a constant of f32 numbers.
+    pub fn floats_shape(&self, i: usize, k: usize) -> Option<&[usize]> {
+        self.constant(self.input(i, k)?)?.as_f32().map(|a| a.shape())
+    }
+
+    /// Constant input `k` of node `i` as f32 numbers with their shape. It copies: what may be large is looked at with
+    /// [`Self::floats_shape`] and paid for with [`Self::affords`] first.
     pub fn floats(&self, i: usize, k: usize) -> Option<(Vec<usize>, Vec<f32>)> {
         let tensor = self.constant(self.input(i, k)?)?;
         Some((tensor.shape().to_vec(), fold::floats(tensor)?.into_owned()))
@@ -84,7 +95,7 @@ impl<'g> Rewriter<'g> {
 
     /// The only reader of a value that is no graph output.
     pub fn only_reader(&self, id: ValueId) -> Option<usize> {
-        if !self.read_once(id) || self.graph.outputs.contains(&id) {
+        if !self.read_once(id) || self.is_output[id.0] {
             return None;
         }
         self.reader.get(id.0).copied().flatten().filter(|&i| !self.removed[i])
@@ -125,6 +136,20 @@ impl<'g> Rewriter<'g> {
         }
         let node = &mut self.graph.nodes[i];
         (node.op, node.inputs) = (op, inputs);
+    }
+
+    /// Whether constant input `k` of node `i` may be read: as [`Self::affords`].
+    pub fn affords_reading(&mut self, i: usize, k: usize) -> bool {
+        let numbers = self.input(i, k).and_then(|id| self.constant(id)).map_or(0, Tensor::len);
+        self.budget.spend(0, cost::per_number(numbers as u64))
+    }
+
+    /// Whether constant input `k` of node `i` may be computed anew: within what simplification may spend, which this spends.
+    pub fn affords(&mut self, i: usize, k: usize) -> bool {
+        let Some(id) = self.input(i, k) else { return false };
+        let numbers = self.constant(id).map_or(0, Tensor::len);
+        let copied = if self.read_once(id) { 0 } else { numbers.saturating_mul(size_of::<f32>()) };
+        self.budget.spend(copied, cost::per_number(numbers as u64))
     }
 
     /// Replaces constant input `k` of node `i`: in place when nobody else reads it, else (or when absent) as a new constant.
@@ -175,6 +200,7 @@ impl<'g> Rewriter<'g> {
         self.maker.resize(n, None);
         self.reads.resize(n, 0);
         self.reader.resize(n, None);
+        self.is_output.resize(n, false);
     }
 
     /// Drops removed nodes and puts inserted ones in their places.

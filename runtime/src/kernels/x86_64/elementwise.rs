@@ -114,9 +114,8 @@ impl Function for Sum {
     unsafe fn apply(&self, first: &[u8; 32], second: &[u8; 32]) -> __m256i {
         let (multipliers, rounding) = (_mm256_set1_epi32(self.multipliers), _mm256_set1_epi32(self.rounding));
         let (shift, [min, max]) = (_mm_cvtsi32_si128(self.shift), self.bounds.map(|bound| _mm256_set1_epi8(bound)));
-        let one = |pairs: __m256i| {
-            _mm256_sra_epi32(_mm256_add_epi32(_mm256_madd_epi16(pairs, multipliers), rounding), shift)
-        };
+        let one =
+            |pairs: __m256i| _mm256_sra_epi32(_mm256_add_epi32(_mm256_madd_epi16(pairs, multipliers), rounding), shift);
         let ([a, b], [c, d]) = (wide(first), wide(second));
         let bytes = narrow([
             [one(_mm256_unpacklo_epi16(a, c)), one(_mm256_unpackhi_epi16(a, c))],

@@ -136,10 +136,7 @@ impl Window {
 #[inline]
 fn add([low, high]: [__m256i; 2], short: __m256i) -> [__m256i; 2] {
     let halves = (_mm256_castsi256_si128(short), _mm256_extracti128_si256::<1>(short));
-    [
-        _mm256_add_epi32(low, _mm256_cvtepi16_epi32(halves.0)),
-        _mm256_add_epi32(high, _mm256_cvtepi16_epi32(halves.1)),
-    ]
+    [_mm256_add_epi32(low, _mm256_cvtepi16_epi32(halves.0)), _mm256_add_epi32(high, _mm256_cvtepi16_epi32(halves.1))]
 }
 
 /// `f` of every window and every 16 channels.
