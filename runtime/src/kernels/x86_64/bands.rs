@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::plan::Op;
 
 /// Activations of a band, in bytes: they stay in the second level of cache.
-pub(super) const BAND_BYTES: usize = 96 * 1024;
+pub(super) const BAND_BYTES: usize = 48 * 1024;
 /// Pixels of a band's output, at most.
 const BAND_PIXELS: usize = 1024;
 

@@ -2,14 +2,16 @@
 
 use super::bands::{BAND_BYTES, Bands};
 use super::pack::Layout;
-use super::product::{Isa, Offset, Panel, Rows};
+use super::product::{Isa, Offset, Panel, Rows, Starts};
 use crate::kernels::Memory;
 use crate::plan::{Op, Window};
 
 /// Pixels of a block, at most.
 const BLOCK_PIXELS: usize = 1024;
-/// The only row, or the only run of every row.
-const START: &[Offset] = &[[0; 8]];
+/// The only run of every row.
+const RUN: &[Offset] = &[[0; 8]];
+/// The only row.
+const ONE: Starts<'_> = Starts::Every { bytes: 0, count: 1 };
 /// What a row may read behind its last value.
 const SLACK: usize = 64;
 
@@ -43,7 +45,7 @@ fn block_pixels<I: Isa>(op: &Op<'_>) -> usize {
 pub(super) fn workspace_bytes<I: Isa>(op: &Op<'_>) -> usize {
     if is_pointwise(op) {
         let pixels = block_pixels::<I>(op);
-        pixels * (8 + row_bytes::<I>(op.input().channels())) + SLACK
+        pixels * row_bytes::<I>(op.input().channels()) + SLACK
     } else {
         let bands = Bands::new(op, op.input().channels() * width::<I>());
         8 * (Layout::of::<I>(op).runs + bands.rows * op.output.width()) + bands.bytes(op) + SLACK
@@ -83,10 +85,7 @@ fn pointwise<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ([_, in_width, inputs], [_, out_width, outputs]) = (op.input().shape, op.output.shape);
     let ([down, right], pixels) = (op.window.stride, op.output.height() * out_width);
     let (block, bytes) = (block_pixels::<I>(op), row_bytes::<I>(inputs));
-    let (offsets, activations) = offsets(memory.workspace, block);
-    for (index, at) in offsets.iter_mut().enumerate() {
-        *at = offset(index * bytes);
-    }
+    let activations = &mut *memory.workspace;
     let blocks = pixels.div_ceil(block);
     for index in 0..blocks {
         let first = block * if outputs > inputs { blocks - 1 - index } else { index };
@@ -107,9 +106,8 @@ fn pointwise<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
                 I::unpack(input.get(place * inputs..(place + 1) * inputs).unwrap_or_default(), to);
             }
         }
-        let Some(rows) = Rows::new(activations, offsets.get(..count).unwrap_or_default(), START, layout.steps) else {
-            return;
-        };
+        let starts = Starts::Every { bytes, count };
+        let Some(rows) = Rows::new(activations, starts, RUN, layout.steps) else { return };
         let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
         let output = output.get_mut(first * outputs..(first + count) * outputs).unwrap_or_default();
         product::<I>(op, &layout, &rows, &mut &*memory.packed, output);
@@ -141,7 +139,7 @@ fn windows<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
         let offsets = offsets.get(..rows.len() * out_width).unwrap_or_default();
         for group in 0..layout.groups {
             let own = activations.get(group * layout.inputs * element..).unwrap_or_default();
-            let Some(rows) = Rows::new(own, offsets, runs, layout.steps) else { return };
+            let Some(rows) = Rows::new(own, Starts::At(offsets), runs, layout.steps) else { return };
             product::<I>(op, &layout, &rows, &mut packed, output.get_mut(group * layout.outputs..).unwrap_or_default());
         }
     }
@@ -152,7 +150,7 @@ pub(super) fn dense<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let layout = Layout::of::<I>(op);
     unpack_row::<I>(op, memory);
     let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
-    if let Some(rows) = Rows::new(memory.workspace, START, START, layout.steps) {
+    if let Some(rows) = Rows::new(memory.workspace, ONE, RUN, layout.steps) {
         product::<I>(op, &layout, &rows, &mut &*memory.packed, output);
     }
 }
@@ -161,7 +159,7 @@ pub(super) fn dense<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
 pub(super) fn dense_float<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let layout = Layout::of::<I>(op);
     unpack_row::<I>(op, memory);
-    let Some(rows) = Rows::new(memory.workspace, START, START, layout.steps) else { return };
+    let Some(rows) = Rows::new(memory.workspace, ONE, RUN, layout.steps) else { return };
     let mut packed = memory.packed;
     for (outputs, out) in layout.panels().zip(memory.output.chunks_mut(16)) {
         let Some((panel, rest)) = Panel::split(packed, outputs, layout.steps, I::GROUP) else { return };

@@ -29,35 +29,65 @@ pub(super) trait Isa {
     fn single(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; 16];
 }
 
+/// A native-endian u64, as it lies in the workspace.
+pub(super) type Offset = [u8; 8];
+
+/// Where rows begin.
+#[derive(Clone, Copy)]
+pub(super) enum Starts<'a> {
+    /// So many, at equal distances.
+    Every { bytes: usize, count: usize },
+    /// At these places.
+    At(&'a [Offset]),
+}
+
+impl Starts<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Self::Every { count, .. } => *count,
+            Self::At(offsets) => offsets.len(),
+        }
+    }
+}
+
 /// Where the rows of a product lie.
 pub(super) struct Rows<'a> {
     bytes: &'a [u8],
-    offsets: &'a [Offset],
+    starts: Starts<'a>,
     runs: &'a [Offset],
     steps: usize,
 }
 
-/// A native-endian u64, as it lies in the workspace.
-pub(super) type Offset = [u8; 8];
-
 impl<'a> Rows<'a> {
-    /// Rows that begin at `offsets` of `bytes`; in each, runs of `steps` · 4 bytes at the distances `runs`. `None` when one would reach
-    /// beyond the end.
-    pub(super) fn new(bytes: &'a [u8], offsets: &'a [Offset], runs: &'a [Offset], steps: usize) -> Option<Self> {
+    /// Rows that begin at `starts` of `bytes`; in each, runs of `steps` · 4 bytes at the distances `runs`. `None` when one would reach
+    /// beyond the end, or when there is none.
+    pub(super) fn new(bytes: &'a [u8], starts: Starts<'a>, runs: &'a [Offset], steps: usize) -> Option<Self> {
         let greatest = |offsets: &[Offset]| offsets.iter().map(|at| u64::from_ne_bytes(*at)).max().unwrap_or(0);
-        let last = usize::try_from(greatest(offsets).checked_add(greatest(runs))?).ok()?;
-        let end = last.checked_add(steps.checked_mul(4)?)?;
-        (end <= bytes.len()).then_some(Self { bytes, offsets, runs, steps })
+        let last = match starts {
+            Starts::Every { bytes, count } => bytes.checked_mul(count.checked_sub(1)?)?,
+            Starts::At(offsets) => usize::try_from(greatest(offsets)).ok()?,
+        };
+        let run = usize::try_from(greatest(runs)).ok()?;
+        let end = last.checked_add(run)?.checked_add(steps.checked_mul(4)?)?;
+        (starts.count() > 0 && end <= bytes.len()).then_some(Self { bytes, starts, runs, steps })
     }
 
     /// Where `R` rows from `first` on begin; the first row's place for rows that there are not.
     #[inline]
     fn pointers<const R: usize>(&self, first: usize) -> [*const u8; R] {
-        let offsets = self.offsets.get(first..).and_then(|offsets| offsets.first_chunk::<R>());
-        // In bounds: `new` has checked every offset.
-        offsets.map_or([self.bytes.as_ptr(); R], |offsets| {
-            offsets.map(|at| self.bytes.as_ptr().wrapping_add(u64::from_ne_bytes(at) as usize))
-        })
+        let base = self.bytes.as_ptr();
+        // In bounds: `new` has checked every row.
+        match self.starts {
+            Starts::Every { bytes, count } => {
+                let first = if first + R <= count { first * bytes } else { 0 };
+                let step = if R <= count { bytes } else { 0 };
+                core::array::from_fn(|row| base.wrapping_add(first + row * step))
+            }
+            Starts::At(offsets) => match offsets.get(first..).and_then(|offsets| offsets.first_chunk::<R>()) {
+                Some(offsets) => offsets.map(|at| base.wrapping_add(u64::from_ne_bytes(at) as usize)),
+                None => [base; R],
+            },
+        }
     }
 }
 
@@ -168,8 +198,8 @@ fn panel_avx2<const V: usize>(
     stride: usize,
     outputs: usize,
 ) {
-    let count = rows.offsets.len();
-    let fits = count > 0 && outputs <= 8 * V && (count - 1) * stride + outputs <= out.len();
+    let count = rows.starts.count();
+    let fits = outputs <= 8 * V && (count - 1) * stride + outputs <= out.len();
     if !fits || panel.weights.len() < rows.runs.len() * rows.steps * 16 * V {
         return;
     }
@@ -209,10 +239,7 @@ fn panel_avx2<const V: usize>(
                 )?
             }
             if is_short {
-                let rows = out.get_mut(first * stride..).unwrap_or_default().chunks_mut(stride).zip(short.chunks(16));
-                for (to, from) in rows.take(row) {
-                    to.iter_mut().zip(from).take(outputs).for_each(|(to, from)| *to = *from);
-                }
+                copy_short(&short, out.get_mut(first * stride..).unwrap_or_default(), row, stride, outputs);
             }
             first + row
         }};
@@ -228,6 +255,14 @@ fn panel_avx2<const V: usize>(
         4 => tile!(4: a b, c d),
         _ => tile!(5: a b, c d; e),
     };
+}
+
+/// The first `outputs` of every 16 bytes, row by row. Kept out of line, as its checks would be made where there is nothing to copy, too.
+#[inline(never)]
+fn copy_short(short: &[u8], out: &mut [u8], rows: usize, stride: usize, outputs: usize) {
+    for (to, from) in out.chunks_mut(stride).zip(short.chunks(16)).take(rows) {
+        to.iter_mut().zip(from).take(outputs).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// Accumulators of `R` rows × 8 · `V` outputs, onto `bias`.
@@ -246,25 +281,48 @@ unsafe fn tile_avx2<const R: usize, const V: usize>(
     let mut weights = panel.weights.as_ptr();
     for run in rows.runs {
         let mut at = u64::from_ne_bytes(*run) as usize;
-        for _ in 0..rows.steps {
-            let mut w = [_mm256_setzero_si256(); V];
-            for (index, w) in w.iter_mut().enumerate() {
-                // SAFETY: the caller's: 16 · V bytes of weights a step.
-                *w = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(weights.add(16 * index).cast()) });
+        // SAFETY: the caller's: 4 bytes of every row and 16 · V bytes of weights a step.
+        unsafe {
+            for _ in 0..rows.steps / 2 {
+                step_avx2(&mut acc, pointers, at, weights);
+                step_avx2(&mut acc, pointers, at + 4, weights.add(16 * V));
+                at += 8;
+                weights = weights.add(32 * V);
             }
-            for (acc, pointer) in acc.iter_mut().zip(pointers) {
-                // SAFETY: the caller's: 4 bytes of every row a step.
-                let x = _mm256_set1_epi32(unsafe { pointer.add(at).cast::<i32>().read_unaligned() });
-                for (acc, w) in acc.iter_mut().zip(w) {
-                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, w));
-                }
+            if rows.steps % 2 == 1 {
+                step_avx2(&mut acc, pointers, at, weights);
+                weights = weights.add(16 * V);
             }
-            at += 4;
-            // SAFETY: the caller's: at most one past the end of the weights.
-            weights = unsafe { weights.add(16 * V) };
         }
     }
     acc
+}
+
+/// Two products of every row and output, onto `acc`.
+///
+/// # Safety
+/// `at` bytes from every row on, 4 can be read, and 16 · `V` bytes of weights.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn step_avx2<const R: usize, const V: usize>(
+    acc: &mut [[__m256i; V]; R],
+    pointers: [*const u8; R],
+    at: usize,
+    weights: *const u8,
+) {
+    let mut w = [_mm256_setzero_si256(); V];
+    for (index, w) in w.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *w = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(weights.add(16 * index).cast()) });
+    }
+    for (acc, pointer) in acc.iter_mut().zip(pointers) {
+        // SAFETY: the caller's.
+        let x = _mm256_set1_epi32(unsafe { pointer.add(at).cast::<i32>().read_unaligned() });
+        let products = w.map(|w| _mm256_madd_epi16(x, w));
+        for (acc, product) in acc.iter_mut().zip(products) {
+            *acc = _mm256_add_epi32(*acc, product);
+        }
+    }
 }
 
 /// What turns accumulators into results.
