@@ -211,6 +211,7 @@ impl Error {
         match self {
             Self::InvalidModel { why, .. } => Self::InvalidModel { model: file, why },
             Self::NoHead { why, .. } => Self::NoHead { model: file, why },
+            Self::NonFinite { what, value, index } => Self::NonFinite { what: format!("{file}: {what}"), value, index },
             other => other,
         }
     }

@@ -126,10 +126,10 @@ pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> R
     progress("read", 0, 1);
     let mut model = onnx::read(&request.model)?;
     let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
-    graph::weights::check(&model)?;
+    graph::weights::check(&model).map_err(|error| error.in_model(&request.model))?;
     let summary = graph::simplify(&mut model)?;
     // Sums and quotients of finite weights may be too large, too.
-    graph::weights::check(&model)?;
+    graph::weights::check(&model).map_err(|error| error.in_model(&request.model))?;
     graph::infer::make_batch_dynamic(&mut model)?;
     let cost = request.limit.check(&model)?;
     let split = split::choose(&model, request.cut.as_deref())?;
