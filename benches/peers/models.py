@@ -120,7 +120,7 @@ def cosine(a, b):
 
 
 def outputs(path, rows):
-    sess = session(path)
+    sess = session(path, precise=True)
     first = sess.get_inputs()[0]
     if first.type != "tensor(float)" or sess.get_outputs()[0].type != "tensor(float)":
         raise RuntimeError(f"{path.name}: input {first.type}, output {sess.get_outputs()[0].type}; both must stay float32")

@@ -95,9 +95,9 @@ def compare(name, case, folder):
         print(f"{name}: {report['error']}")
         return
     ours = folder / "out" / "model.int8.onnx"
-    sessions = [float_session, session(folder / "peer.onnx"), session(ours)]
-    reference, peer, mine = (run(s, test).reshape(len(test), -1) for s in sessions)
-    ms = interleaved_ms(sessions, test[:1])
+    files = [folder / "fp32.onnx", folder / "peer.onnx", ours]
+    reference, peer, mine = (run(session(f, precise=True), test).reshape(len(test), -1) for f in files)
+    ms = interleaved_ms([session(f) for f in files], test[:1])
     answer = reference.argmax(1)
     is_classifier = name != "openwakeword"
     agree = lambda y: f"{(y.argmax(1) == answer).mean():.3f}" if is_classifier else "  –  "
