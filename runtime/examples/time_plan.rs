@@ -1,28 +1,33 @@
 //! Times plans on one tier: `time_plan [--rounds N] [--profile] PLAN…` prints one JSON object a line.
 //!
-//! Plans are interleaved, round by round; a round of a short plan is many runs. `--profile` adds the operators.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a tool for benches may stop")]
+//! A plan is a file, the name of a synthetic model (`kws`, `ic`, `vww`, `ad`, `mobilenet_v2`) or `product:M,K,N`. Plans are interleaved, round by
+//! round; a round of a short plan is many runs. `--profile` adds the operators, and the processor's peak rate in multiply-accumulates a
+//! nanosecond. `--serve` times a round of plan I whenever it reads the number I, and answers with the nanoseconds of a run: so another program
+//! can interleave its own rounds.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a tool for benches may stop")]
 
 #[path = "../benches/engine/plans.rs"]
 #[allow(dead_code, reason = "shared with the bench")]
 mod plans;
 
+use std::io::Write;
 use std::time::Instant;
 
 use hone_runtime::engine::Prepared;
-use hone_runtime::kernels;
+use hone_runtime::kernels::{self, Tier};
 use hone_runtime::plan::Plan;
 
 /// A round lasts about this long.
 const ROUND_NS: u128 = 1_000_000;
 
 fn main() {
-    let (mut rounds, mut profile, mut names) = (50, false, Vec::new());
+    let (mut rounds, mut profile, mut serve, mut names) = (50, false, false, Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rounds" => rounds = args.next().and_then(|n| n.parse().ok()).unwrap(),
             "--profile" => profile = true,
+            "--serve" => serve = true,
             _ => names.push(arg),
         }
     }
@@ -30,19 +35,30 @@ fn main() {
         eprintln!("{e}");
         std::process::exit(1);
     });
-    let files: Vec<Vec<u8>> = names
-        .iter()
-        .map(|name| plans::model(name).unwrap_or_else(|| std::fs::read(name).unwrap_or_else(|e| panic!("{name}: {e}"))))
-        .collect();
-    let mut runs: Vec<Timed<'_>> =
-        files.iter().map(|file| Timed::new(Prepared::new(Plan::parse(file).unwrap(), tier).unwrap())).collect();
+    let read = |name: &String| std::fs::read(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let files: Vec<Vec<u8>> = names.iter().map(|name| plans::model(name).unwrap_or_else(|| read(name))).collect();
+    let mut runs: Vec<Timed<'_>> = files.iter().map(|file| Timed::new(file, tier)).collect();
+    if serve {
+        for line in std::io::stdin().lines() {
+            let run = &mut runs[line.unwrap().trim().parse::<usize>().unwrap()];
+            println!("{:.0}", run.round());
+            std::io::stdout().flush().unwrap();
+        }
+        return;
+    }
+    let mut peak = 0.0f64;
     for _ in 0..rounds {
         for run in &mut runs {
-            run.round(profile);
+            let whole = run.round();
+            run.whole.push(whole);
+            if profile {
+                run.profile();
+                peak = peak.max(self::peak());
+            }
         }
     }
     for (name, run) in names.iter().zip(runs) {
-        run.print(name, tier.name, profile);
+        run.print(name, tier.name, profile.then_some(peak));
     }
 }
 
@@ -54,43 +70,48 @@ struct Timed<'p> {
 }
 
 impl<'p> Timed<'p> {
-    fn new(mut prepared: Prepared<'p>) -> Self {
+    fn new(file: &'p [u8], tier: &'static Tier) -> Self {
+        let mut prepared = Prepared::new(Plan::parse(file).unwrap(), tier).unwrap();
+        prepared.run();
         let start = Instant::now();
         prepared.run();
-        prepared.run();
-        let once = (start.elapsed().as_nanos() / 2).max(100);
+        let once = start.elapsed().as_nanos().max(100);
         let ops = vec![Vec::new(); prepared.engine().plan().len()];
         Self { prepared, repeats: u32::try_from((ROUND_NS / once).clamp(1, 1000)).unwrap(), whole: Vec::new(), ops }
     }
 
-    fn round(&mut self, profile: bool) {
+    /// Nanoseconds of a run.
+    fn round(&mut self) -> f64 {
         let start = Instant::now();
         for _ in 0..self.repeats {
             self.prepared.run();
         }
-        self.whole.push(start.elapsed().as_nanos() as f64 / f64::from(self.repeats));
-        if profile {
-            for index in 0..self.ops.len() {
-                let repeats = self.repeats.min(100);
-                let start = Instant::now();
-                for _ in 0..repeats {
-                    self.prepared.run_op(index);
-                }
-                self.ops[index].push(start.elapsed().as_nanos() as f64 / f64::from(repeats));
+        start.elapsed().as_nanos() as f64 / f64::from(self.repeats)
+    }
+
+    fn profile(&mut self) {
+        let repeats = self.repeats.min(100);
+        for index in 0..self.ops.len() {
+            let start = Instant::now();
+            for _ in 0..repeats {
+                self.prepared.run_op(index);
             }
+            self.ops[index].push(start.elapsed().as_nanos() as f64 / f64::from(repeats));
         }
     }
 
-    fn print(self, name: &str, tier: &str, profile: bool) {
-        let macs: u64 = self.prepared.engine().plan().ops().map(|op| op.macs()).sum();
+    fn print(self, name: &str, tier: &str, peak: Option<f64>) {
+        let plan = self.prepared.engine().plan();
+        let macs: u64 = plan.ops().map(|op| op.macs()).sum();
         let [arena, packed, workspace] = self.prepared.memory_bytes();
         print!(
-            "{{\"plan\": \"{name}\", \"tier\": \"{tier}\", \"macs\": {macs}, \"arena_bytes\": {arena}, \"packed_bytes\": {packed}, \"workspace_bytes\": {workspace}, {}",
+            "{{\"plan\": \"{name}\", \"tier\": \"{tier}\", \"macs\": {macs}, \"arena_bytes\": {arena}, \"packed_bytes\": {packed}, \
+             \"workspace_bytes\": {workspace}, {}",
             quantiles(self.whole)
         );
-        if profile {
-            print!(", \"ops\": [");
-            for (index, (op, times)) in self.prepared.engine().plan().ops().zip(self.ops).enumerate() {
+        if let Some(peak) = peak {
+            print!(", \"peak_macs_per_ns\": {peak:.1}, \"ops\": [");
+            for (index, (op, times)) in plan.ops().zip(self.ops).enumerate() {
                 let comma = if index == 0 { "" } else { ", " };
                 print!(
                     "{comma}{{\"op\": \"{}\", \"input\": {:?}, \"output\": {:?}, \"kernel\": {:?}, \"stride\": {:?}, \"macs\": {}, {}}}",
@@ -119,4 +140,15 @@ fn quantiles(mut times: Vec<f64>) -> String {
         at(0.5),
         at(0.9)
     )
+}
+
+/// int8 multiply-accumulates a nanosecond of the instruction that the tiers are built on, nothing else done; 0 where none is known.
+fn peak() -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(peak) = kernels::x86_64::peak::Peak::new() {
+        let start = Instant::now();
+        let macs = peak.run();
+        return macs as f64 / start.elapsed().as_nanos() as f64;
+    }
+    0.0
 }

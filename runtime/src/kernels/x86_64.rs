@@ -10,6 +10,9 @@ mod depthwise;
 mod elementwise;
 mod input;
 mod pack;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod peak;
 mod pool;
 mod product;
 mod simd;
