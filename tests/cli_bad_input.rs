@@ -183,7 +183,7 @@ fn a_store_that_is_not_there() {
 #[test]
 fn settings_out_of_range() {
     let lab = Lab::new();
-    lab.run("bench glyphs.hone --provider ort:cpu").fails("setting", &["'ort:cpu'", "tract"]);
+    lab.run("bench glyphs.hone --provider ort:cpu").fails("unknown-provider", &["'ort:cpu'", "tract"]);
     lab.run("bench glyphs.hone --runs 0").fails("setting", &["--runs"]);
     for l2 in ["0", "-1", "NaN", "inf"] {
         let run = lab.run(&format!("tune glyphs.hone --shots shots --store home --l2={l2}"));

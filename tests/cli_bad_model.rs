@@ -24,6 +24,28 @@ fn lab() -> Lab {
 
 /// The built-in model with a change, as a file.
 fn changed(lab: &Lab, name: &str, change: impl FnOnce(&mut Graph)) {
+    let mut graph = onnx::read(&models().join("glyphs.onnx")).unwrap();
+    change(&mut graph);
+    onnx::write(&graph, &lab.path(name), &onnx::WriteOptions::default()).unwrap();
+}
+
+/// Exporting must fail and write nothing.
+#[track_caller]
+fn refused(lab: &Lab, line: &str, code: &str, words: &[&str]) {
+    lab.run(&format!("export {line} --out out")).fails(code, words);
+    assert!(!lab.path("out").exists(), "export {line}");
+}
+
+#[test]
+fn models_that_cannot_be_exported() {
+    let lab = lab();
+    changed(&lab, "strange.onnx", |graph| {
+        let relu = graph.nodes.iter_mut().find(|node| node.op.name() == "Relu").unwrap();
+        relu.name = "the_strange_one".into();
+        relu.op = Op::Other { domain: String::new(), op_type: "Mystery".into(), attributes: Vec::new() };
+    });
+    refused(&lab, "strange.onnx --calib calib.npy", "unsupported", &["the_strange_one", "Mystery"]);
+
     // A picture of activations is no row of scores.
     changed(&lab, "headless.onnx", |graph| {
         simplify(graph).unwrap();

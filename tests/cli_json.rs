@@ -157,7 +157,7 @@ fn every_command_prints_the_documented_keys() {
         let run = lab.run(&format!("{command} {arguments} --json"));
         // A head that is no better is refused, and the document says so.
         assert!(run.code() == 0 || *command == "tune", "{}", run.text());
-        let document: Value = serde_json::from_str(&run.text()).unwrap();
+        let document = run.document();
         let keys = documented.get(*command).unwrap_or_else(|| panic!("docs/cli.md has no JSON of hone {command}"));
         keys.check(&document, command, &mut seen);
     }

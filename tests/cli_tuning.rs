@@ -25,7 +25,7 @@ fn shots_are_taught_once_and_nothing_new_is_refused_with_exit_code_1() {
     );
     let again = lab.run(&format!("{TUNE} shots"));
     assert_eq!(again.code(), 1);
-    let again: serde_json::Value = serde_json::from_str(&again.text()).unwrap();
+    let again = again.document();
     assert_eq!((again["accepted"].as_bool(), again["shots_known"].as_u64()), (Some(false), Some(8)));
     assert_eq!(again["head_crc"], first["head_crc"]);
     let history = lab.run("head history glyphs.hone --store home --json").json();

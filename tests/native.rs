@@ -43,7 +43,7 @@ fn tuned(folder: &Path, kernel: &str, provider: &str) -> Value {
 fn every_kernel_learns_the_same_head() {
     let folder = exported();
     let reference = tuned(folder.path(), "generic", "native");
-    for kernel in hone_runtime::kernels::available() {
+    for kernel in hone_runtime::kernels::available().into_iter().filter(|kernel| *kernel != "generic") {
         assert_eq!(tuned(folder.path(), kernel, "native")["head_crc"], reference["head_crc"], "{kernel}");
     }
 }

@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// A tail on one side is cut on that side alone, and what cuts nothing off leaves the end where it was.
+    /// A tail on one side is cut on that side alone: the other end, which is dense up to −8, keeps (nearly) all.
     #[test]
     fn the_ends_move_apart() {
         let mut h = Histogram::new(-10.0, 100.0);
@@ -308,7 +308,7 @@ mod tests {
         h.add(&[99.0]);
         for method in [RangeMethod::Entropy, RangeMethod::Mse] {
             let (low, high) = h.range(method);
-            assert!(low == -10.0 && high < 95.0, "{method:?}: {low} {high}");
+            assert!((-10.0..=-7.9).contains(&low) && high < 95.0, "{method:?}: {low} {high}");
         }
     }
 

@@ -85,6 +85,11 @@ impl Run {
         text(&self.output.stdout) + &text(&self.output.stderr)
     }
 
+    /// The JSON document on standard output, whatever the exit code.
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&self.output.stdout).unwrap()
+    }
+
     /// The one JSON document of a run that succeeded.
     pub fn json(&self) -> Value {
         assert_eq!(self.code(), 0, "hone {}\n{}", self.line, self.text());

@@ -18,7 +18,7 @@ pub const TARGETS: [&str; 5] = [
 const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0"];
 
 /// What the comparisons with other tools need beside these.
-const PEERS: [&str; 3] = ["pillow==13.0.0", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"];
+const PEERS: [&str; 4] = ["ai-edge-litert==2.3.0", "pillow==13.0.0", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"];
 
 /// Debian packages of the tests on other processors, each with a command that shows that it is there.
 const DEBIAN: [(&str, &str); 3] = [

@@ -1,0 +1,121 @@
+"""The native engine beside LiteRT and ONNX Runtime: int8, batch 1, one thread, rounds interleaved.
+
+LiteRT runs the benchmark's own int8 files (input and output int8), ONNX Runtime the file of its own quantizer (per-channel, min-max, QDQ; input
+float32), hone the plan of its own export of the whole model (input int8). `python engine.py [model …]`.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from shared import MODELS, ROOT, hone, need_shared, session
+
+# Model, sample inputs, LiteRT's file.
+CASES = {
+    "autoencoder (AD)": ("mlperf_tiny/autoencoder_toycar", "autoencoder_toycar", "autoencoder_toycar_int8"),
+    "DS-CNN (KWS)": ("mlperf_tiny/dscnn_kws12", "dscnn_kws12", "dscnn_kws12_int8"),
+    "ResNet-8 (IC)": ("mlperf_tiny/resnet8_cifar10", "resnet8_cifar10", "resnet8_cifar10_int8"),
+    "MobileNetV1 0.25 (VWW)": ("mlperf_tiny/mobilenetv1_025_vww", "mobilenetv1_025_vww", "mobilenetv1_025_vww_int8"),
+    "MobileNetV2 224": ("imagenet/mobilenet_v2_100_224", "mobilenet_v2_100_224", None),
+}
+ROUNDS = 60
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, name, rows):
+        self.rows = iter([{name: row[None]} for row in rows])
+
+    def get_next(self):
+        return next(self.rows, None)
+
+
+def build():
+    for package, example in (("hone-export", "lower"), ("hone-runtime", "time_plan")):
+        command = ["cargo", "build", "--release", "--quiet", "-p", package, "--example", example]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+def prepare(name, case, folder):
+    """hone's plan, ONNX Runtime's session with an input, LiteRT's interpreter or none."""
+    model, samples, litert = case
+    rows = np.load(MODELS / "sample_io" / f"{samples}.in.npy").astype(np.float32)
+    source = MODELS / f"{model}.onnx"
+    np.save(folder / "rows.npy", rows)
+    report = hone("export", source, "--calib", folder / "rows.npy", "--out", folder / "out", "--name", "m", "--rounding", "nearest", "--min-agreement", 0)
+    if "error" in report:
+        raise RuntimeError(f"{name}: {report['error']}")
+    lower = TARGET / "release" / "examples" / "lower"
+    plan = folder / "m.plan"
+    subprocess.run([lower, folder / "out" / "model.int8.onnx", plan], check=True, capture_output=True)
+    peer = folder / "peer.onnx"
+    input_name = session(source).get_inputs()[0].name
+    quantize_static(
+        source, peer, Reader(input_name, rows), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )
+    interpreter = None
+    if litert:
+        interpreter = Interpreter(model_path=str(MODELS / "mlperf_tiny" / "int8_tflite" / f"{litert}.tflite"), num_threads=1)
+        interpreter.allocate_tensors()
+        first = interpreter.get_input_details()[0]
+        interpreter.set_tensor(first["index"], np.zeros(first["shape"], first["dtype"]))
+    return plan, (session(peer), input_name, rows[:1]), interpreter
+
+
+def mean_us(work, least_ns=1_000_000):
+    """Mean microseconds of a call over at least a millisecond, after one call to warm up."""
+    work()
+    start, calls = time.perf_counter_ns(), 0
+    while time.perf_counter_ns() - start < least_ns:
+        work()
+        calls += 1
+    return (time.perf_counter_ns() - start) / calls / 1e3
+
+
+def main():
+    need_shared()
+    build()
+    names = [n for n in CASES if not sys.argv[1:] or any(word in n for word in sys.argv[1:])]
+    with tempfile.TemporaryDirectory() as folder:
+        ready = []
+        for at, name in enumerate(names):
+            place = pathlib.Path(folder) / str(at)
+            place.mkdir()
+            ready.append(prepare(name, CASES[name], place))
+        plans = [plan for plan, _, _ in ready]
+        server = subprocess.Popen(
+            [TARGET / "release" / "examples" / "time_plan", "--serve", *plans],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+
+        def ours(at):
+            server.stdin.write(f"{at}\n")
+            server.stdin.flush()
+            return float(server.stdout.readline()) / 1e3
+
+        times = [([], [], []) for _ in names]
+        for _ in range(ROUNDS):
+            for at, (_, (peer, input_name, row), interpreter) in enumerate(ready):
+                litert, onnxruntime, native = times[at]
+                if interpreter:
+                    litert.append(mean_us(interpreter.invoke))
+                onnxruntime.append(mean_us(lambda: peer.run(None, {input_name: row})))
+                native.append(ours(at))
+        server.kill()
+    print("| model | LiteRT µs, min / median | ONNX Runtime | hone | hone ÷ LiteRT | hone ÷ ONNX Runtime |")
+    print("|---|--:|--:|--:|--:|--:|")
+    show = lambda v: f"{min(v):.1f} / {np.median(v):.1f}" if v else "–"
+    ratio = lambda a, b: f"{min(a) / min(b):.2f} / {np.median(a) / np.median(b):.2f}" if b else "–"
+    for name, (litert, onnxruntime, native) in zip(names, times, strict=True):
+        print(f"| {name} | {show(litert)} | {show(onnxruntime)} | {show(native)} | {ratio(native, litert)} | {ratio(native, onnxruntime)} |")
+
+
+main()
