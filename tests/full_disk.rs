@@ -85,7 +85,7 @@ fn an_export_writes_all_files_or_none() {
     );
     let limits = [1, 8, 32, 64, 96, 128, 160, 256];
     assert!(all_or_nothing(&lab, &line, "", &limits) >= 4);
-    lab.run(&format!("{line} --json")).json();
+    lab.run(&format!("{line} --force --json")).json();
     assert!(all_or_nothing(&lab, &format!("{line} --force"), "", &limits) >= 4, "the earlier files stay");
     // A folder in the place of a file is found before anything is written.
     std::fs::remove_file(lab.path("deep/out/out.hone")).unwrap();
