@@ -1,7 +1,6 @@
 //! The native engine is what runs a bundle, on whatever kernels, and says so where it cannot.
 
 #[path = "common/lab.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
 mod lab;
 #[path = "common/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]

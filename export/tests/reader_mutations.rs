@@ -4,6 +4,7 @@
 //! Where a format has checksums they are made right again, so that the checks behind them are reached. The mutations are
 //! drawn from fixed seeds: a failing line names the format and the round, which is all that is needed to see it again.
 #![allow(unsafe_code, reason = "the allocator that measures")]
+#![allow(clippy::ptr_arg, reason = "every format's seal is of one type")]
 
 #[path = "support/onnx.rs"]
 mod build;

@@ -154,7 +154,7 @@ impl Yard {
     /// The output's bytes, or the operator without a kernel.
     fn run_on(&mut self, plan: Plan<'_>, tier: &'static Tier, seed: u64) -> Option<(Vec<u8>, Vec<u32>)> {
         let Self { plan: file, arena, packed, workspace, output } = self;
-        let side = if seed % 2 == 0 { Side::Behind } else { Side::Before };
+        let side = if seed.is_multiple_of(2) { Side::Behind } else { Side::Before };
         let copy = file.get(plan.as_bytes().len(), side, 0);
         copy.copy_from_slice(plan.as_bytes());
         let engine = match Engine::new(Plan::parse(copy).unwrap(), tier) {
