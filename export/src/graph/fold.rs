@@ -1,6 +1,6 @@
 //! Constant folding, operators that do nothing, nodes that nobody reads.
 //!
-//! Folding is bounded ([`Budget`]): a small file cannot make it produce large constants or compute for long.
+//! Folding is bounded (`Budget`): a small file cannot make it produce large constants or compute for long.
 
 use std::borrow::Cow;
 
