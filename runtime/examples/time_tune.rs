@@ -1,6 +1,6 @@
 //! Times the default solver on synthetic embeddings; prints one JSON object a shape. Used by `benches/peers/tune.py`.
 //!
-//! `time_tune [REPEATS] [DIM CLASSES SHOTS]`
+//! `time_tune [REPEATS] [DIM CLASSES SHOTS] [given|chosen]`: the L2 strength given, chosen by leave-one-out, or one after the other.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,18 +12,23 @@ use hone_runtime::tune::workspace_len;
 
 const SHAPES: [[usize; 3]; 5] = [[1280, 10, 5], [1280, 10, 20], [64, 12, 20], [384, 2, 50], [96, 10, 5]];
 /// About scikit-learn's C = 1 on features of mean square 1.
-const FIXED_L2: f32 = 0.001;
+const GIVEN_L2: f32 = 0.001;
 
 fn main() -> hone_runtime::Result<()> {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let repeats = numbers.first().copied().unwrap_or(100).max(1);
+    let mut ways = vec![("given", Some(GIVEN_L2)), ("chosen", None)];
+    if let Some(word) = words.iter().find(|word| word.parse::<usize>().is_err()) {
+        ways.retain(|(name, _)| name == word);
+    }
     match numbers.get(1..) {
-        Some(&[dim, classes, shots]) => time(dim, classes, shots, repeats),
-        _ => SHAPES.iter().try_for_each(|&[dim, classes, shots]| time(dim, classes, shots, repeats)),
+        Some(&[dim, classes, shots]) => time([dim, classes, shots], &ways, repeats),
+        _ => SHAPES.iter().try_for_each(|&shape| time(shape, &ways, repeats)),
     }
 }
 
-fn time(dim: usize, classes: usize, shots: usize, repeats: usize) -> hone_runtime::Result<()> {
+fn time([dim, classes, shots]: [usize; 3], ways: &[(&str, Option<f32>)], repeats: usize) -> hone_runtime::Result<()> {
     let (rows, labels) = draw(dim, classes, shots);
     let n = labels.len();
     let spec = EmbeddingSpec { dim, kind: EmbeddingKind::Int8(QuantParams { scale: 0.02, zero_point: -128 }) };
@@ -31,7 +36,7 @@ fn time(dim: usize, classes: usize, shots: usize, repeats: usize) -> hone_runtim
     let mut memory = vec![0.0; workspace_len(n, dim, classes)];
     let (mut w, mut b, mut answers) = (vec![0.0; classes * dim], vec![0.0; classes], vec![0; n]);
     print!("{{\"dim\": {dim}, \"classes\": {classes}, \"shots\": {shots}");
-    for (name, l2) in [("chosen", None), ("fixed", Some(FIXED_L2))] {
+    for &(name, l2) in ways {
         let mut times = Vec::new();
         let mut steps = 0;
         for _ in 0..repeats {

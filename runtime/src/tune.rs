@@ -35,6 +35,7 @@ mod newton;
 mod personalize;
 pub mod softmax;
 mod space;
+mod tridiagonal;
 mod workspace;
 
 pub use gate::{Decision, Evidence, LeftOut, Reason};

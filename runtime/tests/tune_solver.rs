@@ -111,20 +111,23 @@ impl Set {
 #[test]
 fn reaches_the_optimum_of_scikit_learn() {
     let table = include_str!("fixtures/tune_figures.csv");
-    let mut worst = 0.0f64;
-    for line in table.lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let [name, dim, classes, _, l2, loss] = fields[..] else { panic!("{line}") };
-        let set = Set::read(name, dim.parse().unwrap(), classes.parse().unwrap());
-        let (l2, loss): (f32, f64) = (l2.parse().unwrap(), loss.parse().unwrap());
-        let head = set.tune(&Options { l2: Some(l2), ..Options::default() });
-        let relative = (set.objective(&head, f64::from(l2)) - loss) / loss;
-        assert!(head.fit.converged, "{line}: {:?}", head.fit);
-        assert!((-1e-6..1e-5).contains(&relative), "{line}: {relative:e}");
-        assert!((f64::from(head.fit.objective) / loss - 1.0).abs() < 1e-4, "{line}: {:?}", head.fit);
-        worst = worst.max(relative);
+    // As accurate as asked, within the slack of the estimate by which it stops.
+    for (tolerance, limit) in [(Options::default().tolerance, 1e-4), (1e-6, 1e-5)] {
+        let mut worst = 0.0f64;
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let [name, dim, classes, _, l2, loss] = fields[..] else { panic!("{line}") };
+            let set = Set::read(name, dim.parse().unwrap(), classes.parse().unwrap());
+            let (l2, loss): (f32, f64) = (l2.parse().unwrap(), loss.parse().unwrap());
+            let head = set.tune(&Options { l2: Some(l2), tolerance });
+            let relative = (set.objective(&head, f64::from(l2)) - loss) / loss;
+            assert!(head.fit.converged, "{line}: {:?}", head.fit);
+            assert!((-1e-6..limit).contains(&relative), "{line}: {relative:e}");
+            assert!((f64::from(head.fit.objective) / loss - 1.0).abs() < 1e-4, "{line}: {:?}", head.fit);
+            worst = worst.max(relative);
+        }
+        println!("tolerance {tolerance:e}: largest relative distance to scikit-learn's loss: {worst:e}");
     }
-    println!("largest relative distance to scikit-learn's loss: {worst:e}");
 }
 
 /// Solves M·X = Y by Gaussian elimination with pivoting.
@@ -318,7 +321,7 @@ fn the_same_bits_everywhere() {
     println!("{found:08x?}");
     assert_eq!(found, FIXED);
 }
-const FIXED: [u32; 2] = [3_192_998_619, 3_623_632_300];
+const FIXED: [u32; 2] = [0xd9ab_c474, 0xa169_f59f];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]

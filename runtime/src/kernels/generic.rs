@@ -45,45 +45,82 @@ pub static TIER: Tier = Tier {
 };
 
 /// Rows of one tile of [`dots_centred`].
-pub const TILE: usize = 8;
-/// Elements of a row that a tile holds at a time, as int16: 2 KB a tile.
-const TILE_ELEMENTS: usize = 128;
+pub const TILE: usize = 16;
+/// Values that are multiplied at a time: two int16 products a lane of a 128-bit register.
+const WIDTH: usize = 8;
+/// Blocks of [`WIDTH`] values of a row that a tile holds at a time, as int16: 2 KB a tile.
+const TILE_BLOCKS: usize = 8;
+/// Rows that are multiplied with one row at a time.
+const TOGETHER: usize = 4;
+
+type WideRow = [[i16; WIDTH]; TILE_BLOCKS];
 
 /// The products of [`dot_centred`] of each of up to [`TILE`] rows with each of up to [`TILE`] others, `out[i][j]` for `a[i]`, `b[j]`.
+/// With `triangle` those with j ≤ i suffice; others may be there or 0.
 ///
 /// Every row is widened to int16 once a tile rather than once a product.
-pub fn dots_centred(a: &[&[u8]], b: &[&[u8]], zero_point: i8, out: &mut [[i64; TILE]; TILE]) {
+pub fn dots_centred(a: &[&[u8]], b: &[&[u8]], zero_point: i8, triangle: bool, out: &mut [[i64; TILE]; TILE]) {
     let z = i16::from(zero_point);
     *out = [[0; TILE]; TILE];
     let elements = a.iter().chain(b).map(|row| row.len()).max().unwrap_or(0);
-    let (mut wide_a, mut wide_b) = ([[0i16; TILE_ELEMENTS]; TILE], [[0i16; TILE_ELEMENTS]; TILE]);
-    for start in (0..elements).step_by(TILE_ELEMENTS) {
-        widen(a, start, z, &mut wide_a);
-        widen(b, start, z, &mut wide_b);
-        for (a, sums) in wide_a.iter().zip(out.iter_mut()).take(a.len()) {
-            for (b, sum) in wide_b.iter().zip(sums).take(b.len()) {
-                *sum += i64::from(dot_wide(a, b));
+    let mut wide_a = [[[0i16; WIDTH]; TILE_BLOCKS]; TILE];
+    let mut wide_b = wide_a;
+    for block in (0..elements).step_by(BLOCK) {
+        let mut sums = [[0i32; TILE]; TILE];
+        for start in (block..elements.min(block + BLOCK)).step_by(WIDTH * TILE_BLOCKS) {
+            widen(a, start, z, &mut wide_a);
+            widen(b, start, z, &mut wide_b);
+            for (i, (a, sums)) in wide_a.iter().zip(&mut sums).take(a.len()).enumerate() {
+                let count = if triangle { b.len().min(i + 1) } else { b.len() };
+                let fours = wide_b.as_chunks::<TOGETHER>().0.iter().zip(sums.as_chunks_mut::<TOGETHER>().0);
+                for (b, sums) in fours.take(count.div_ceil(TOGETHER)) {
+                    add_dots(a, b, sums);
+                }
             }
+        }
+        for (out, sum) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            *out += i64::from(*sum);
         }
     }
 }
 
 /// Differences to `z` of the elements from `start` on; zeros beyond a row's end.
-fn widen(rows: &[&[u8]], start: usize, z: i16, out: &mut [[i16; TILE_ELEMENTS]; TILE]) {
+fn widen(rows: &[&[u8]], start: usize, z: i16, out: &mut [WideRow; TILE]) {
     for (row, out) in rows.iter().zip(out) {
         let row = row.get(start..).unwrap_or_default();
-        for (out, &q) in out.iter_mut().zip(row) {
-            *out = i16::from(q.cast_signed()).wrapping_sub(z);
-        }
-        if let Some(rest) = out.get_mut(row.len()..) {
-            rest.fill(0);
+        if let Some(whole) = row.first_chunk::<{ WIDTH * TILE_BLOCKS }>() {
+            widen_values(whole, z, out.as_flattened_mut());
+        } else {
+            *out = [[0; WIDTH]; TILE_BLOCKS];
+            widen_values(row, z, out.as_flattened_mut());
         }
     }
 }
 
-/// 128 · 255² fits int32.
-fn dot_wide(a: &[i16; TILE_ELEMENTS], b: &[i16; TILE_ELEMENTS]) -> i32 {
-    a.iter().zip(b).fold(0i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a).wrapping_mul(i32::from(b))))
+#[inline(always)]
+fn widen_values(row: &[u8], z: i16, out: &mut [i16]) {
+    for (out, &q) in out.iter_mut().zip(row) {
+        *out = i16::from(q.cast_signed()).wrapping_sub(z);
+    }
+}
+
+/// Adds the products of one row with several. Values stand in lanes that are summed last, so that compilers may add neighbours
+/// first, as multiply-and-add instructions do; on its own (not inlined) the loop is seen for what it is.
+#[inline(never)]
+fn add_dots(a: &WideRow, b: &[WideRow; TOGETHER], sums: &mut [i32; TOGETHER]) {
+    let mut dots = [0; TOGETHER];
+    for (b, dot) in b.iter().zip(&mut dots) {
+        let mut lanes = [0i32; WIDTH];
+        for (a, b) in a.iter().zip(b) {
+            for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+                *lane = lane.wrapping_add(i32::from(a).wrapping_mul(i32::from(b)));
+            }
+        }
+        *dot = lanes.iter().fold(0i32, |sum, &lane| sum.wrapping_add(lane));
+    }
+    for (sum, dot) in sums.iter_mut().zip(dots) {
+        *sum = sum.wrapping_add(dot);
+    }
 }
 
 /// Elements whose products (255² at most) an int32 sum holds for certain.
@@ -131,11 +168,13 @@ mod tests {
         let rows: std::vec::Vec<&[u8]> = rows.iter().map(std::vec::Vec::as_slice).collect();
         for (a, b, z) in [(&rows[..8], &rows[5..13], -128), (&rows[..3], &rows[3..8], 127), (&rows[..1], &rows[..1], 0)]
         {
-            let mut out = [[7; TILE]; TILE];
-            dots_centred(a, b, z, &mut out);
-            for (a, out) in a.iter().zip(&out) {
-                for (b, &out) in b.iter().zip(out) {
-                    assert_eq!(out, dot_centred(a, b, z));
+            for triangle in [false, true] {
+                let mut out = [[7; TILE]; TILE];
+                dots_centred(a, b, z, triangle, &mut out);
+                for (i, (a, out)) in a.iter().zip(&out).enumerate() {
+                    for (j, (b, &out)) in b.iter().zip(out).enumerate() {
+                        assert!(out == dot_centred(a, b, z) || (triangle && j > i));
+                    }
                 }
             }
         }

@@ -1,50 +1,123 @@
 //! Dense f32 linear algebra with a fixed order of operations: the same bits on every target.
 //!
-//! Matrices are row-major. Sums run in [`LANES`] interleaved partial sums, so that a vector unit can be used
+//! Matrices are row-major, and their rows are padded with zeros to whole blocks of [`LANES`] values, so that no loop has
+//! a remainder. Sums run in [`LANES`] interleaved partial sums, or over whole rows at a time, so that a vector unit can be used
 //! without changing the result. Sizes are upheld by [`super::workspace`]; a caller's mistake gives a wrong sum, never a panic.
 
 /// Interleaved partial sums of every reduction.
 pub const LANES: usize = 8;
+
+/// `len` rounded up to whole blocks.
+#[must_use]
+pub const fn padded(len: usize) -> usize {
+    len.next_multiple_of(LANES)
+}
+
+/// One block of a row.
+pub type Block = [f32; LANES];
+
+/// The whole blocks of a row.
+#[must_use]
+pub fn blocks(row: &[f32]) -> &[Block] {
+    row.as_chunks().0
+}
+
+/// The whole blocks of a row.
+#[must_use]
+pub fn blocks_mut(row: &mut [f32]) -> &mut [Block] {
+    row.as_chunks_mut().0
+}
 
 /// Σ aᵢ·bᵢ up to the end of the shorter.
 #[must_use]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let len = a.len().min(b.len());
     let (a, b) = (a.get(..len).unwrap_or_default(), b.get(..len).unwrap_or_default());
-    let mut sums = [0.0f32; LANES];
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (rest_a, rest_b) = (blocks_a.remainder(), blocks_b.remainder());
-    for (x, y) in blocks_a.zip(blocks_b) {
-        for ((s, &x), &y) in sums.iter_mut().zip(x).zip(y) {
-            *s += x * y;
-        }
+    let ((blocks_a, rest_a), (blocks_b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (x, y) in blocks_a.iter().zip(blocks_b) {
+        add_products(&mut sums, x, y);
     }
     for ((s, &x), &y) in sums.iter_mut().zip(rest_a).zip(rest_b) {
         *s += x * y;
     }
-    fold(sums)
+    fold(&sums)
 }
 
 /// Σ aᵢ.
 #[must_use]
 pub fn sum(a: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
+    let mut sums = [0.0; LANES];
     for block in a.chunks(LANES) {
         for (s, &x) in sums.iter_mut().zip(block) {
             *s += x;
         }
     }
-    fold(sums)
+    fold(&sums)
 }
 
-fn fold([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
+/// Σ aᵢ·bᵢ·cᵢ up to the end of the shortest.
+#[must_use]
+pub fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let len = a.len().min(b.len()).min(c.len());
+    let [a, b, c] = [a, b, c].map(|v| v.get(..len).unwrap_or_default());
+    let [(a, rest_a), (b, rest_b), (c, rest_c)] = [a, b, c].map(<[f32]>::as_chunks::<LANES>);
+    let mut sums = [0.0; LANES];
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for (((s, &a), &b), &c) in sums.iter_mut().zip(a).zip(b).zip(c) {
+            *s += a * b * c;
+        }
+    }
+    for (((s, &a), &b), &c) in sums.iter_mut().zip(rest_a).zip(rest_b).zip(rest_c) {
+        *s += a * b * c;
+    }
+    fold(&sums)
+}
+
+/// The end of a reduction. Not inlined, here and below: a compiler that sees partial sums together with their ends is led to keep them
+/// shuffled, which is slower.
+#[inline(never)]
+fn fold(sums: &Block) -> f32 {
+    let [a, b, c, d, e, f, g, h] = *sums;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+#[inline(never)]
+fn fold_each(sums: &[Block; 4]) -> [f32; 4] {
+    sums.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
+}
+
+/// sums += x∘y. Whole blocks are taken out and put back, here and in [`subtract`], so that they may be worked on at once.
+#[inline(always)]
+pub fn add_products(sums: &mut Block, x: &Block, y: &Block) {
+    let mut block = *sums;
+    for ((s, &x), &y) in block.iter_mut().zip(x).zip(y) {
+        *s += x * y;
+    }
+    *sums = block;
+}
+
+/// y −= k·x.
+#[inline(always)]
+pub fn subtract(y: &mut Block, k: f32, x: &Block) {
+    let mut block = *y;
+    for (y, &x) in block.iter_mut().zip(x) {
+        *y -= k * x;
+    }
+    *y = block;
 }
 
 /// y += k·x.
 pub fn axpy(k: f32, x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += k * x;
+    }
+}
+
+/// y += Σ kⱼ·xⱼ, in this order.
+pub fn axpy_each([k0, k1, k2, k3]: [f32; 4], [x0, x1, x2, x3]: [&[f32]; 4], y: &mut [f32]) {
+    for ((((y, &x0), &x1), &x2), &x3) in y.iter_mut().zip(x0).zip(x1).zip(x2).zip(x3) {
+        *y = *y + k0 * x0 + k1 * x1 + k2 * x2 + k3 * x3;
     }
 }
 
@@ -55,216 +128,171 @@ pub fn xpay(x: &[f32], k: f32, y: &mut [f32]) {
     }
 }
 
-/// [`dot`] of each of `M` rows with each of `K` others of the same length, sharing the loads; the same bits.
-fn dots<const M: usize, const K: usize>(a: [&[f32]; M], b: [&[f32]; K]) -> [[f32; K]; M] {
-    let mut sums = [[[0.0f32; LANES]; K]; M];
-    let (blocks_a, blocks_b) = (a.map(|a| a.as_chunks::<LANES>()), b.map(|b| b.as_chunks::<LANES>()));
-    let count = blocks_b.first().map_or(0, |b| b.0.len());
-    for i in 0..count {
-        let block = |blocks: &(&[[f32; LANES]], &[f32])| blocks.0.get(i).copied().unwrap_or_default();
-        let (x, y): ([[f32; LANES]; M], [[f32; LANES]; K]) =
-            (blocks_a.each_ref().map(block), blocks_b.each_ref().map(block));
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            for (sums, y) in sums.iter_mut().zip(&y) {
-                for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
-                    *s += x * y;
-                }
-            }
-        }
+/// [`dot`] of `x` with each of four rows that are at least as long, sharing the loads; the same bits. A shorter row counts as zeros.
+#[inline(always)]
+pub fn dots(x: &[Block], [r0, r1, r2, r3]: [&[Block]; 4]) -> [f32; 4] {
+    // Rows of one length, which the compiler then need not ask about in the loop.
+    let cut = |row: &'_ [Block]| row.len() >= x.len();
+    if !(cut(r0) && cut(r1) && cut(r2) && cut(r3)) {
+        return [r0, r1, r2, r3].map(|row| dot(x.as_flattened(), row.as_flattened()));
     }
-    for (sums, (_, x)) in sums.iter_mut().zip(blocks_a) {
-        for (sums, (_, y)) in sums.iter_mut().zip(blocks_b) {
-            for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
-                *s += x * y;
-            }
-        }
+    let (mut s0, mut s1, mut s2, mut s3) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for ((((x, r0), r1), r2), r3) in x.iter().zip(r0).zip(r1).zip(r2).zip(r3) {
+        add_products(&mut s0, x, r0);
+        add_products(&mut s1, x, r1);
+        add_products(&mut s2, x, r2);
+        add_products(&mut s3, x, r3);
     }
-    sums.map(|sums| sums.map(fold))
+    fold_each(&[s0, s1, s2, s3])
 }
 
-/// out[c] = matrix · in[c] for every class c; `matrix` is n×n and symmetric, rows of `input` and `out` have n values.
-pub fn multiply(matrix: &[f32], n: usize, input: &[f32], out: &mut [f32]) {
-    let mut classes = input.chunks_exact(2 * n).zip(out.chunks_exact_mut(2 * n));
-    for (x, y) in &mut classes {
-        let ((x0, x1), (y0, y1)) = (x.split_at(n), y.split_at_mut(n));
-        let mut rows = matrix.chunks_exact(2 * n).zip(y0.chunks_exact_mut(2).zip(y1.chunks_exact_mut(2)));
-        for (rows, (y0, y1)) in &mut rows {
-            let (r0, r1) = rows.split_at(n);
-            let [from0, from1] = dots([x0, x1], [r0, r1]);
-            y0.copy_from_slice(&from0);
-            y1.copy_from_slice(&from1);
-        }
-        if n % 2 == 1
-            && let (Some(row), Some(y0), Some(y1)) = (matrix.get(n * n - n..), y0.last_mut(), y1.last_mut())
-        {
-            (*y0, *y1) = (dot(x0, row), dot(x1, row));
-        }
+/// exp(x) for x ≤ 0, of which compilers can compute several at once: within 2 units in the last place of the true value down to
+/// −87, and constant from there on. NaN stays NaN.
+#[must_use]
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = core::f32::consts::LOG2_E;
+    // ln 2 in two parts, of which the first has few enough bits for n·LN2_HIGH to be exact (Cody and Waite 1980).
+    const LN2_HIGH: f32 = 355.0 / 512.0;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding it leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = x * LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    // Taylor, degree 7: |r| ≤ ln 2 / 2 leaves a relative error below 1e-8.
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    let power = shifted.to_bits().wrapping_add(127).wrapping_shl(23);
+    p * f32::from_bits(power)
+}
+
+/// The next four rows of an iterator, empty where it has ended.
+#[inline(always)]
+fn take<'a>(rows: &mut impl Iterator<Item = &'a [Block]>) -> [&'a [Block]; 4] {
+    core::array::from_fn(|_| rows.next().unwrap_or_default())
+}
+
+/// `out[c][j]` = Σᵢ `matrix[j][i]`·`input[c][i]`: products of every row of `matrix` with every row of `input`, both of `width`
+/// values; rows of `out` have `out_width`, of which the first are written.
+pub fn rows_times(matrix: &[f32], width: usize, input: &[f32], out: &mut [f32], out_width: usize) {
+    let (blocks, per_row) = (blocks(matrix), width / LANES);
+    if per_row == 0 || out_width == 0 {
+        return;
     }
-    let done = input.len() / (2 * n) * 2 * n;
-    if let (Some(x), Some(y)) = (input.get(done..done + n), out.get_mut(done..done + n)) {
-        for (y, row) in y.iter_mut().zip(matrix.chunks_exact(n)) {
-            *y = dot(x, row);
+    let mut rows = blocks.chunks_exact(per_row);
+    let mut j = 0;
+    // Four rows of the matrix stay in the fastest memory while all classes pass.
+    while rows.len() > 0 {
+        let four = take(&mut rows);
+        for (x, out) in input.chunks_exact(width).zip(out.chunks_exact_mut(out_width)) {
+            for (out, sum) in out.iter_mut().skip(j).zip(dots(self::blocks(x), four)) {
+                *out = sum;
+            }
         }
+        j += 4;
     }
 }
 
-/// Cholesky factorization in place: the lower triangle of `m` (n×n, symmetric) becomes L with M = L·Lᵀ.
-/// The strict upper triangle is left as it is. A pivot below `floor` is raised to it, which keeps a matrix that is
-/// positive definite but for rounding usable.
-pub fn cholesky(m: &mut [f32], n: usize, floor: f32) {
-    let mut done = 0;
-    // Four rows at a time meet the rows above them: four sums that do not wait for each other.
-    while done + 4 <= n {
-        let Some((above, rest)) = m.split_at_mut_checked(done * n) else { return };
-        let [r0, r1, r2, r3] = {
-            let mut rows = rest.chunks_exact_mut(n);
-            let mut next = || rows.next().unwrap_or_default();
-            [next(), next(), next(), next()]
+/// `out[c][i]` = Σⱼ `input[c][j]`·`matrix[j][i]`: a weighted sum of the rows of `matrix`, in their order, for every row of
+/// `input`. Rows of `matrix` and `out` have `width` values, rows of `input` `in_width`, of which the first are read.
+pub fn columns_times(matrix: &[f32], width: usize, input: &[f32], in_width: usize, out: &mut [f32]) {
+    let (matrix, per_row) = (blocks(matrix), width / LANES);
+    if per_row == 0 || in_width == 0 {
+        return;
+    }
+    let mut at = 0;
+    // Columns that stay in registers, for all classes before the next ones.
+    while at < per_row {
+        at += match per_row - at {
+            1 => columns::<1>(matrix, per_row, at, input, in_width, out),
+            2 | 3 => columns::<2>(matrix, per_row, at, input, in_width, out),
+            _ => columns::<4>(matrix, per_row, at, input, in_width, out),
         };
-        for (j, row_j) in above.chunks_exact(n).enumerate() {
-            let (Some(before_j), Some(&pivot)) = (row_j.get(..j), row_j.get(j)) else { return };
-            let inverse = 1.0 / pivot;
-            let (Some(a0), Some(a1), Some(a2), Some(a3)) = (r0.get(..j), r1.get(..j), r2.get(..j), r3.get(..j)) else {
-                return;
-            };
-            let [[s0], [s1], [s2], [s3]] = dots([a0, a1, a2, a3], [before_j]);
-            for (row, s) in [(&mut *r0, s0), (&mut *r1, s1), (&mut *r2, s2), (&mut *r3, s3)] {
-                if let Some(at) = row.get_mut(j) {
-                    *at = (*at - s) * inverse;
+    }
+}
+
+fn columns<const K: usize>(
+    matrix: &[Block],
+    per_row: usize,
+    at: usize,
+    input: &[f32],
+    in_width: usize,
+    out: &mut [f32],
+) -> usize {
+    for (x, out) in input.chunks_exact(in_width).zip(out.chunks_exact_mut(per_row * LANES)) {
+        let mut sums = [[0.0; LANES]; K];
+        for (&x, row) in x.iter().zip(matrix.chunks_exact(per_row)) {
+            let Some(row) = row.get(at..).and_then(|row| row.first_chunk::<K>()) else { continue };
+            for (sums, row) in sums.iter_mut().zip(row) {
+                for (s, &m) in sums.iter_mut().zip(row) {
+                    *s += x * m;
                 }
             }
         }
-        for i in done..done + 4 {
-            cholesky_row(m, n, i, done, floor);
+        if let Some(out) = blocks_mut(out).get_mut(at..at + K) {
+            out.copy_from_slice(&sums);
         }
-        done += 4;
     }
-    for i in done..n {
-        cholesky_row(m, n, i, 0, floor);
-    }
+    K
 }
 
-/// Row `i` of the factor from column `from` on; the rows above it are done.
-fn cholesky_row(m: &mut [f32], n: usize, i: usize, from: usize, floor: f32) {
-    let Some((done, rest)) = m.split_at_mut_checked(i * n) else { return };
-    let Some(current) = rest.get_mut(..n) else { return };
-    for (j, row_j) in done.chunks_exact(n).enumerate().skip(from) {
-        let Some((before, at)) = current.split_at_mut_checked(j) else { return };
-        let (Some(at), Some(&pivot)) = (at.first_mut(), row_j.get(j)) else { return };
-        *at = (*at - dot(before, row_j)) * (1.0 / pivot);
+/// Products of every row of `matrix` with every other, both triangles; rows of `matrix` have `width` values, rows of `out`
+/// `out_width`.
+pub fn products_of_rows(matrix: &[f32], width: usize, out: &mut [f32], out_width: usize) {
+    let (matrix, per_row) = (blocks(matrix), width / LANES);
+    if per_row == 0 {
+        return;
     }
-    let Some((before, at)) = current.split_at_mut_checked(i) else { return };
-    if let Some(at) = at.first_mut() {
-        let pivot = *at - dot(before, before);
-        *at = libm::sqrtf(if pivot > floor { pivot } else { floor });
-    }
-}
-
-/// Solves L·Lᵀ·x = b in place for every class: rows of `b` have n values.
-pub fn cholesky_solve(l: &[f32], n: usize, b: &mut [f32]) {
-    // Classes innermost: their sums do not wait for each other.
-    for (i, row) in l.chunks_exact(n).enumerate() {
-        let (Some(left), Some(&pivot)) = (row.get(..i), row.get(i)) else { return };
-        let inverse = 1.0 / pivot;
-        let mut pairs = b.chunks_exact_mut(2 * n);
-        for pair in &mut pairs {
-            let (b0, b1) = pair.split_at_mut(n);
-            let (Some((x0, at0)), Some((x1, at1))) = (b0.split_at_mut_checked(i), b1.split_at_mut_checked(i)) else {
-                return;
-            };
-            let [[s0], [s1]] = dots([x0, x1], [left]);
-            if let (Some(at0), Some(at1)) = (at0.first_mut(), at1.first_mut()) {
-                (*at0, *at1) = ((*at0 - s0) * inverse, (*at1 - s1) * inverse);
+    for (i, x) in matrix.chunks_exact(per_row).enumerate() {
+        let mut rows = matrix.chunks_exact(per_row).take(i + 1);
+        let mut j = 0;
+        while rows.len() > 0 {
+            for sum in dots(x, take(&mut rows)) {
+                if j <= i {
+                    for at in [i * out_width + j, j * out_width + i] {
+                        if let Some(out) = out.get_mut(at) {
+                            *out = sum;
+                        }
+                    }
+                }
+                j += 1;
             }
-        }
-        if let Some((x, [at, ..])) = pairs.into_remainder().split_at_mut_checked(i) {
-            *at = (*at - dot(x, left)) * inverse;
-        }
-    }
-    for (i, row) in l.chunks_exact(n).enumerate().rev() {
-        let (Some(left), Some(&pivot)) = (row.get(..i), row.get(i)) else { return };
-        let inverse = 1.0 / pivot;
-        for b in b.chunks_exact_mut(n) {
-            if let Some((before, [at, ..])) = b.split_at_mut_checked(i) {
-                *at *= inverse;
-                axpy(-*at, left, before);
-            }
-        }
-    }
-}
-
-/// L⁻¹ in place of L (lower triangles). `scratch` has n values.
-pub fn invert_lower(l: &mut [f32], n: usize, scratch: &mut [f32]) {
-    for i in 0..n {
-        let Some((done, rest)) = l.split_at_mut_checked(i * n) else { return };
-        let (Some(current), Some(acc)) = (rest.get_mut(..=i), scratch.get_mut(..i)) else { return };
-        acc.fill(0.0);
-        for (k, row_k) in done.chunks_exact(n).enumerate() {
-            let (Some(&factor), Some(acc)) = (current.get(k), acc.get_mut(..=k)) else { return };
-            axpy(factor, row_k, acc);
-        }
-        let Some((pivot, before)) = current.split_last_mut() else { return };
-        *pivot = 1.0 / *pivot;
-        for (x, &s) in before.iter_mut().zip(acc.iter()) {
-            *x = -s * *pivot;
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::vec::Vec;
 
     use super::*;
 
-    /// A symmetric positive definite matrix from a linear congruential sequence.
-    fn positive(n: usize) -> Vec<f32> {
-        let mut state = 7u32;
-        let a: Vec<f32> = (0..n * n)
+    /// Numbers between −½ and ½ from a linear congruential sequence.
+    pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
             .map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) as f32 / (1 << 24) as f32 - 0.5
             })
-            .collect();
-        let mut m = std::vec![0.0; n * n];
-        for i in 0..n {
-            for j in 0..n {
-                m[i * n + j] = dot(&a[i * n..][..n], &a[j * n..][..n]) + if i == j { 0.5 } else { 0.0 };
-            }
-        }
-        m
+            .collect()
     }
 
-    #[test]
-    fn a_solution_satisfies_its_equations() {
-        for n in [1, 2, 7, 8, 9, 33] {
-            let m = positive(n);
-            let mut l = m.clone();
-            cholesky(&mut l, n, 1e-9);
-            let b: Vec<f32> = (0..2 * n).map(|i| i as f32 * 0.1 - 1.0).collect();
-            let mut x = b.clone();
-            cholesky_solve(&l, n, &mut x);
-            let mut back = std::vec![0.0; 2 * n];
-            multiply(&m, n, &x, &mut back);
-            for (b, back) in b.iter().zip(&back) {
-                assert!((b - back).abs() < 1e-4, "n = {n}: {b} {back}");
-            }
+    /// Rows of `width` values, padded with zeros.
+    pub fn pad(rows: &[f32], width: usize) -> Vec<f32> {
+        let mut out = Vec::new();
+        for row in rows.chunks(width) {
+            out.extend(row);
+            out.resize(out.len().next_multiple_of(LANES), 0.0);
         }
-    }
-
-    #[test]
-    fn an_inverse_times_its_factor_is_the_identity() {
-        let n = 19;
-        let mut l = positive(n);
-        cholesky(&mut l, n, 1e-9);
-        let mut inverse = l.clone();
-        invert_lower(&mut inverse, n, &mut std::vec![0.0; n]);
-        for i in 0..n {
-            for j in 0..=i {
-                let s: f32 = (j..=i).map(|k| l[i * n + k] * inverse[k * n + j]).sum();
-                assert!((s - if i == j { 1.0 } else { 0.0 }).abs() < 1e-4, "{i} {j} {s}");
-            }
-        }
+        out
     }
 
     #[test]
@@ -277,5 +305,51 @@ mod tests {
         let [a0, b, c, d, e, f, g, h] = lanes;
         assert_eq!(sum(&a).to_bits(), (((a0 + e) + (c + g)) + ((b + f) + (d + h))).to_bits());
         assert_eq!(dot(&a, &[1.0; 21]).to_bits(), sum(&a).to_bits());
+    }
+
+    #[test]
+    fn exp_is_that_of_the_library() {
+        for i in 0..=870_000u32 {
+            let x = -(i as f32) * 1e-4;
+            let (found, wanted) = (exp(x), libm::expf(x));
+            assert!((found - wanted).abs() <= 2.0 * f32::EPSILON * wanted, "{x}: {found} {wanted}");
+        }
+        assert_eq!((exp(0.0), exp(-1e30), exp(f32::NEG_INFINITY)), (1.0, exp(-87.0), exp(-87.0)));
+        assert!(exp(-87.0) < 1e-37 && exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn products_are_those_of_the_definition() {
+        for (rows, columns, classes) in [(1, 1, 1), (5, 7, 3), (8, 8, 2), (11, 41, 4)] {
+            let matrix = numbers(rows * columns, 1);
+            let (along, across) = (numbers(classes * columns, 2), numbers(classes * rows, 3));
+            let (width, tall) = (padded(columns), padded(rows));
+            let m = pad(&matrix, columns);
+            let mut found = std::vec![0.0; classes * tall];
+            rows_times(&m, width, &pad(&along, columns), &mut found, tall);
+            for c in 0..classes {
+                for j in 0..rows {
+                    let wanted: f32 = (0..columns).map(|i| matrix[j * columns + i] * along[c * columns + i]).sum();
+                    assert!((found[c * tall + j] - wanted).abs() < 1e-5, "{rows} {columns} {c} {j}");
+                }
+            }
+            let mut found = std::vec![9.0; classes * width];
+            columns_times(&m, width, &pad(&across, rows), tall, &mut found);
+            for c in 0..classes {
+                for i in 0..width {
+                    let at = |j: usize| if i < columns { matrix[j * columns + i] } else { 0.0 };
+                    let wanted: f32 = (0..rows).map(|j| at(j) * across[c * rows + j]).sum();
+                    assert!((found[c * width + i] - wanted).abs() < 1e-5, "{rows} {columns} {c} {i}");
+                }
+            }
+            let mut found = std::vec![0.0; rows * tall];
+            products_of_rows(&m, width, &mut found, tall);
+            for i in 0..rows {
+                for j in 0..rows {
+                    let wanted: f32 = (0..columns).map(|k| matrix[i * columns + k] * matrix[j * columns + k]).sum();
+                    assert!((found[i * tall + j] - wanted).abs() < 1e-5, "{rows} {columns} {i} {j}");
+                }
+            }
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Leave-one-out in closed form, to choose the L2 strength and to judge the new head.
 //!
 //! The companion is ridge regression on one-hot targets over the same centred shots: for a linear smoother with diagonal
-//! hᵢ the left-out residual is eᵢ/(1 − hᵢ) (the PRESS identity, Allen 1974), so that one factorization per strength gives the answers
-//! of N refits. Leaving a shot out also takes it from its class's prior; that share is given back, since a shot to be judged in
-//! use takes nothing from the prior. Shots whose class has no other shot cannot be judged and do not count.
+//! hᵢ the left-out residual is eᵢ/(1 − hᵢ) (the PRESS identity, Allen 1974), so that one factorization gives the answers
+//! of N refits, and the tridiagonal form of [`super::space`] gives the factorizations of all strengths. Leaving a shot out also takes it
+//! from its class's prior; that share is given back, since a shot to be judged in use takes nothing from the prior. Shots whose class has no
+//! other shot cannot be judged and do not count.
 
-use super::linalg::{dot, invert_lower, sum};
-use super::space::Space;
+use super::linalg::sum;
+use super::space::{Side, Space};
+use super::tridiagonal;
 use super::workspace::Buffers;
 
 /// Strengths that are tried, weakest first.
@@ -34,8 +36,6 @@ pub struct Judged<'a> {
     pub labels: &'a [u16],
     /// How many of them, from the first on, are the owner's.
     pub own: usize,
-    /// Weight of each shot, positive.
-    pub weights: &'a [f32],
     /// Number of classes C.
     pub classes: usize,
 }
@@ -48,6 +48,9 @@ impl Judged<'_> {
 
 /// Chooses from `strengths` by the mean squared left-out error, the stronger of two equal ones; writes each shot's left-out answer.
 ///
+/// Leaves each class's share of the weights in `bias_product`, and the derivatives by those priors, pulled back, in `residual`: where
+/// [`super::newton`] starts.
+///
 /// With fewer than two classes of two own shots there is nothing to choose by: [`DEFAULT_L2`], or the only strength given.
 pub fn choose(
     space: &Space<'_>,
@@ -57,17 +60,19 @@ pub fn choose(
     answers: &mut [u16],
 ) -> Choice {
     answers.fill(UNJUDGED);
-    count(judged, b);
+    let total = sum(space.weights);
+    count(space, judged, total, b);
+    targets(space, judged, b);
     let eligible = b.bias_step.iter().filter(|&&count| count >= 2.0).count();
     let single = [if let [only] = strengths { *only } else { DEFAULT_L2 }];
     let strengths = if eligible < 2 { &single } else { strengths };
     let mut best: Option<(f32, f32)> = None;
     for &l2 in strengths {
-        left_out_scores(space, judged, l2 / COMPANION_CURVATURE, b);
+        left_out_errors(space, judged, l2 / COMPANION_CURVATURE, total, b);
         let error = squared_error(judged, b);
         if best.is_none_or(|(least, _)| error <= least) {
             best = Some((error, l2));
-            record_answers(judged, b, answers);
+            record_answers(space, judged, b, answers);
         }
     }
     let own = judged.own();
@@ -80,13 +85,12 @@ pub fn choose(
     }
 }
 
-/// Per class, in buffers that the solver overwrites later: weight's share (`bias_product`), shots (`bias_residual`), own shots
-/// (`bias_step`).
-fn count(judged: &Judged<'_>, b: &mut Buffers<'_>) {
+/// Per class: weight's share (`bias_product`), shots (`bias_residual`), own shots (`bias_step`).
+fn count(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &mut Buffers<'_>) {
     b.bias_product.fill(0.0);
     b.bias_residual.fill(0.0);
     b.bias_step.fill(0.0);
-    for (i, (&label, &weight)) in judged.labels.iter().zip(judged.weights).enumerate() {
+    for (i, (&label, &weight)) in judged.labels.iter().zip(space.weights).enumerate() {
         let class = usize::from(label);
         let own = if i < judged.own() { 1.0 } else { 0.0 };
         for (counts, add) in [(&mut *b.bias_product, weight), (&mut *b.bias_residual, 1.0), (&mut *b.bias_step, own)] {
@@ -95,107 +99,89 @@ fn count(judged: &Judged<'_>, b: &mut Buffers<'_>) {
             }
         }
     }
-    let total = sum(judged.weights);
     b.bias_product.iter_mut().for_each(|share| *share /= total);
 }
 
-/// Left-out scores of every shot into `work` (C rows of N).
-fn left_out_scores(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, b: &mut Buffers<'_>) {
-    let (n, size) = (space.shots(), space.size());
-    let Judged { labels, weights, .. } = *judged;
-    // Centred one-hot targets.
-    for ((c, y), &prior) in b.work.chunks_exact_mut(n).enumerate().zip(b.bias_product.iter()) {
-        for (y, &label) in y.iter_mut().zip(labels) {
-            *y = if usize::from(label) == c { 1.0 } else { 0.0 } - prior;
+/// The weighted, centred one-hot targets, pulled back into `residual`.
+fn targets(space: &Space<'_>, judged: &Judged<'_>, b: &mut Buffers<'_>) {
+    for (y, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
+        for (y, &root) in y.iter_mut().zip(space.roots) {
+            *y = -prior * root;
         }
     }
-    space.factor(weights, 1.0, ridge, b.factor);
-    match *space {
-        Space::Shots { roots, .. } => {
-            // Residuals: ridge·M⁻¹(√w∘y)/√w. The solver's own scaling divides first, hence the weight.
-            for (alpha, y) in b.unknown.chunks_exact_mut(n).zip(b.work.chunks_exact(n)) {
-                for ((alpha, &y), &w) in alpha.iter_mut().zip(y).zip(weights) {
-                    *alpha = w * y;
-                }
-            }
-            space.solve(b.factor, b.unknown);
-            for (e, alpha) in b.correction_image.chunks_exact_mut(n).zip(b.unknown.chunks_exact(n)) {
-                for ((e, &alpha), &w) in e.iter_mut().zip(alpha).zip(weights) {
-                    *e = ridge * alpha / w;
-                }
-            }
-            debug_assert_eq!(roots.len(), n);
-            invert_lower(b.factor, n, b.scratch);
-            // Diagonal of the inverse: column norms of L⁻¹.
-            b.per_shot.fill(0.0);
-            for (k, row) in b.factor.chunks_exact(n).enumerate() {
-                for (d, &x) in b.per_shot.iter_mut().zip(row.get(..=k).unwrap_or_default()) {
-                    *d += x * x;
-                }
-            }
-            for d in b.per_shot.iter_mut() {
-                *d = 1.0 - ridge * *d;
-            }
-        }
-        Space::Dimensions { features, dim, .. } => {
-            for (t, y) in b.probability.chunks_exact_mut(n).zip(b.work.chunks_exact(n)) {
-                for ((t, &y), &w) in t.iter_mut().zip(y).zip(weights) {
-                    *t = w * y;
-                }
-            }
-            space.pull(b.probability, b.unknown);
-            space.solve(b.factor, b.unknown);
-            space.image(b.unknown, b.correction_image);
-            for (e, &y) in b.correction_image.iter_mut().zip(b.work.iter()) {
-                *e = y - *e;
-            }
-            invert_lower(b.factor, dim, b.scratch);
-            for ((h, x), &w) in b.per_shot.iter_mut().zip(features.chunks_exact(dim)).zip(weights) {
-                *h = 0.0;
-                for (k, row) in b.factor.chunks_exact(size).enumerate() {
-                    let z = dot(row.get(..=k).unwrap_or_default(), x);
-                    *h += z * z;
-                }
-                *h *= w;
-            }
+    for (i, (&label, &root)) in judged.labels.iter().zip(space.roots).enumerate() {
+        if let Some(y) = b.work.get_mut(usize::from(label) * space.width + i) {
+            *y += root;
         }
     }
-    // Scores: target − left-out residual, and the prior given back.
-    let total = sum(weights);
-    for ((h, inverse), &w) in b.per_shot.iter().zip(b.per_shot_sum.iter_mut()).zip(weights) {
-        *inverse = 1.0 / (1.0 - *h - w / total).max(1e-6);
+    space.pull(b.work, b.residual);
+}
+
+/// Left-out score minus target of every shot into `work` (C rows of N).
+fn left_out_errors(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, total: f32, b: &mut Buffers<'_>) {
+    space.t.factor(1.0, ridge, b.lower, b.inverse);
+    b.correction.copy_from_slice(b.residual);
+    tridiagonal::solve(b.lower, b.inverse, b.correction, space.size);
+    space.leverages(b.lower, b.inverse, b.per_shot);
+    // Fitted score minus target, per shot, and 1 − h.
+    let scale = match space.side {
+        Side::Shots => {
+            // The residual of (H + ridge·I)·α = y is ridge·α: no difference of nearly equal numbers.
+            space.combine(b.correction, b.work);
+            b.per_shot.iter_mut().for_each(|s| *s *= ridge);
+            -ridge
+        }
+        Side::Dimensions => {
+            space.combine(b.correction, b.work);
+            for (z, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
+                z.iter_mut().for_each(|z| *z += prior);
+            }
+            add_one_hot(judged, space.width, b.work, |_| -1.0);
+            b.per_shot.iter_mut().for_each(|h| *h = 1.0 - *h);
+            1.0
+        }
+    };
+    // Per shot 1/(1 − h) of the smoother with its intercept, and the weight of the prior that is given back.
+    for ((rest, back), &w) in b.per_shot.iter_mut().zip(b.per_shot_sum.iter_mut()).zip(space.weights) {
+        *rest = scale / (*rest - w / total).max(1e-6);
+        *back = w / (total - w);
     }
-    let rows = b.work.chunks_exact_mut(n).zip(b.correction_image.chunks_exact(n)).enumerate();
-    for ((c, (z, e)), &prior) in rows.zip(b.bias_product.iter()) {
-        for ((((z, &e), &inverse), &label), &w) in
-            z.iter_mut().zip(e).zip(b.per_shot_sum.iter()).zip(labels).zip(weights)
-        {
-            let target = if usize::from(label) == c { 1.0 } else { 0.0 };
-            *z = target - e * inverse + (target - prior) * (w / (total - w));
+    for (z, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
+        for ((z, &inverse), &back) in z.iter_mut().zip(b.per_shot.iter()).zip(b.per_shot_sum.iter()) {
+            *z = *z * inverse - prior * back;
+        }
+    }
+    let back = &*b.per_shot_sum;
+    add_one_hot(judged, space.width, b.work, |i| back.get(i).copied().unwrap_or_default());
+}
+
+/// Adds a value to the score that each shot has for its own class.
+fn add_one_hot(judged: &Judged<'_>, width: usize, scores: &mut [f32], value: impl Fn(usize) -> f32) {
+    for (i, &label) in judged.labels.iter().enumerate() {
+        if let Some(score) = scores.get_mut(usize::from(label) * width + i) {
+            *score += value(i);
         }
     }
 }
 
 /// Over the owner's shots whose class has another.
-fn squared_error(judged: &Judged<'_>, b: &Buffers<'_>) -> f32 {
-    let mut error = 0.0f32;
-    for (c, z) in b.work.chunks_exact(judged.labels.len()).enumerate() {
-        for (&z, &label) in z.iter().zip(judged.labels).take(judged.own()) {
-            if at_least_two(b.bias_step, label) {
-                let target = if usize::from(label) == c { 1.0 } else { 0.0 };
-                error += (z - target) * (z - target);
-            }
+fn squared_error(judged: &Judged<'_>, b: &mut Buffers<'_>) -> f32 {
+    let squares = &mut *b.per_shot;
+    squares.fill(0.0);
+    for errors in b.work.chunks_exact(squares.len()) {
+        for (square, &error) in squares.iter_mut().zip(errors) {
+            *square += error * error;
         }
     }
-    error
+    let own = squares.iter().zip(judged.labels).take(judged.own());
+    own.filter(|(_, label)| at_least_two(b.bias_step, **label)).map(|(square, _)| square).sum()
 }
 
 fn at_least_two(counts: &[f32], label: u16) -> bool {
     counts.get(usize::from(label)).is_some_and(|&count| count >= 2.0)
 }
 
-fn record_answers(judged: &Judged<'_>, b: &Buffers<'_>, answers: &mut [u16]) {
-    let n = judged.labels.len();
+fn record_answers(space: &Space<'_>, judged: &Judged<'_>, b: &Buffers<'_>, answers: &mut [u16]) {
     for (i, (answer, &label)) in answers.iter_mut().zip(judged.labels).enumerate() {
         // An own shot that is the only own one of its class would be judged by strangers' canaries alone.
         let counts = if i < judged.own() { &*b.bias_step } else { &*b.bias_residual };
@@ -203,9 +189,10 @@ fn record_answers(judged: &Judged<'_>, b: &Buffers<'_>, answers: &mut [u16]) {
             continue;
         }
         let mut best = (f32::NEG_INFINITY, 0u16);
-        for (score, class) in b.work.iter().skip(i).step_by(n).take(judged.classes).zip(0u16..) {
-            if *score > best.0 {
-                best = (*score, class);
+        for (&error, class) in b.work.iter().skip(i).step_by(space.width).take(judged.classes).zip(0u16..) {
+            let score = if class == label { error + 1.0 } else { error };
+            if score > best.0 {
+                best = (score, class);
             }
         }
         *answer = best.1;

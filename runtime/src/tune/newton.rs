@@ -1,18 +1,17 @@
 //! Softmax regression with L2, by inexact Newton steps.
 //!
 //! Minimises Σᵢ wᵢ·CE(softmax(zᵢ + b), yᵢ) + (λ/2)·‖W‖² over the unknown of a [`Space`] and the unpenalised bias b.
-//! Each Newton system is solved by conjugate gradients (truncated as in Dembo, Eisenstat and Steihaug 1982) with one
-//! Cholesky factor as preconditioner: the Hessian with a mean curvature in place of each shot's. From zero this preconditioner
-//! is exact, so that the first step is a ridge solution.
+//! Each Newton system is solved by conjugate gradients (truncated as in Dembo, Eisenstat and Steihaug 1982), with the
+//! Hessian that has a mean curvature in place of each shot's as preconditioner: tridiagonal in the basis of the space, whatever the
+//! curvature. It starts from the classes' priors and one such step, which is a ridge solution.
 
-use super::linalg::{axpy, dot, sum, xpay};
+use super::linalg::{axpy, dot, dot3, exp, sum, xpay};
 use super::space::Space;
+use super::tridiagonal;
 use super::workspace::Buffers;
 
 const MAX_STEPS: usize = 40;
 const MAX_INNER: usize = 30;
-/// The factor is made anew when the mean curvature has left this range of the one it was made with.
-const CURVATURE_RANGE: core::ops::Range<f32> = 0.7..1.4;
 
 /// How the solver ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,8 +30,6 @@ pub struct Problem<'a> {
     pub space: Space<'a>,
     /// Class of each shot.
     pub labels: &'a [u16],
-    /// Weight of each shot, positive.
-    pub weights: &'a [f32],
     /// Number of classes C.
     pub classes: usize,
     /// λ.
@@ -41,183 +38,199 @@ pub struct Problem<'a> {
     pub tolerance: f32,
 }
 
-/// Solves from zero; the unknown is left in `buffers.unknown`, the bias in `buffers.bias`.
-pub fn solve(problem: &Problem<'_>, buffers: &mut Buffers<'_>) -> Solved {
-    let Problem { space, weights, classes, l2, tolerance, .. } = problem;
-    let (l2, n) = (*l2, space.shots());
-    let total = sum(weights);
-    buffers.unknown.fill(0.0);
-    buffers.image.fill(0.0);
-    buffers.bias.fill(0.0);
-    let mut objective = evaluate(problem, 0.0, buffers);
-    let mut factored_at = 0.0f32;
+/// Solves from what [`super::loo::choose`] left: the classes' priors in `bias_product` and the gradient there in `residual`, negative. The
+/// unknown is left in `buffers.unknown`, the bias in `buffers.bias`.
+pub fn solve(problem: &Problem<'_>, b: &mut Buffers<'_>) -> Solved {
+    let Problem { space, l2, tolerance, .. } = problem;
+    let (l2, total) = (*l2, sum(space.weights));
+    for values in [&mut *b.unknown, &mut *b.image, &mut *b.step_image, &mut *b.bias_step] {
+        values.fill(0.0);
+    }
+    for (bias, &prior) in b.bias.iter_mut().zip(b.bias_product.iter()) {
+        *bias = libm::logf(prior);
+    }
+    let mut objective = evaluate(problem, 0.0, b);
+    space.t.factor(mean_curvature(problem, total, b), l2, b.lower, b.inverse);
+    b.step.copy_from_slice(b.residual);
+    tridiagonal::solve(b.lower, b.inverse, b.step, space.size);
+    space.image(b.step, b.correction, b.step_image);
     for steps in 0..MAX_STEPS {
-        // Derivatives of the loss by the scores, w·(P − Y), then the gradient.
-        let mut spread = 0.0f32;
-        for (c, (p, q)) in buffers.probability.chunks_exact(n).zip(buffers.work.chunks_exact_mut(n)).enumerate() {
-            for (((q, &p), &w), &y) in q.iter_mut().zip(p).zip(*weights).zip(problem.labels) {
-                *q = w * (p - if usize::from(y) == c { 1.0 } else { 0.0 });
-                spread += w * p * p;
-            }
-        }
-        for (r, q) in buffers.bias_residual.iter_mut().zip(buffers.work.chunks_exact(n)) {
-            *r = -sum(q);
-        }
-        space.pull(buffers.work, buffers.residual);
-        for (r, &a) in buffers.residual.iter_mut().zip(buffers.unknown.iter()) {
-            *r = -(*r + l2 * a);
-        }
-        let curvature = ((1.0 - spread / total) / (*classes as f32 - 1.0)).max(1e-6);
-        if !CURVATURE_RANGE.contains(&(curvature / factored_at)) {
-            space.factor(weights, curvature, l2, buffers.factor);
-            factored_at = curvature;
-        }
-        let mut rz = precondition(space, factored_at * total, buffers);
-        let rz0 = rz;
-        if rz0.is_nan() || rz0 <= 2.0 * tolerance * objective.max(1e-10) {
-            return Solved { objective, steps, converged: !rz0.is_nan() };
-        }
-        conjugate_gradients(problem, buffers, &mut rz, rz0, objective, factored_at * total);
-        // Backtracking: the step is accepted where the objective does not grow beyond rounding.
-        let mut t = 1.0f32;
-        let before = objective;
-        loop {
-            objective = evaluate(problem, t, buffers);
-            if objective <= before * (1.0 + 1e-6) || t < 1e-3 {
-                break;
-            }
-            t *= 0.5;
-        }
-        if objective.is_nan() || objective > before * (1.0 + 1e-6) {
-            // No descent is left at this precision: stay where we were.
-            let objective = evaluate(problem, 0.0, buffers);
+        // The first step may find no descent: the ridge solution is not a Newton step where classes are not balanced.
+        if !advance(problem, &mut objective, b) && steps > 0 {
             return Solved { objective, steps, converged: false };
         }
-        axpy(t, buffers.step, buffers.unknown);
-        axpy(t, buffers.step_image, buffers.image);
-        axpy(t, buffers.bias_step, buffers.bias);
+        gradient(problem, b);
+        let curvature = mean_curvature(problem, total, b);
+        space.t.factor(curvature, l2, b.lower, b.inverse);
+        let rz = precondition(space, curvature * total, b);
+        if rz.is_nan() || rz <= 2.0 * tolerance * objective.max(1e-10) {
+            return Solved { objective, steps: steps + 1, converged: !rz.is_nan() };
+        }
+        conjugate_gradients(problem, b, rz, objective, curvature * total);
     }
     Solved { objective, steps: MAX_STEPS, converged: false }
 }
 
-/// Preconditioned residual into `correction` and its image; returns the inner product with the residual.
+/// Mean of p·(1 − p) over shots, as the curvature that all classes share.
+fn mean_curvature(problem: &Problem<'_>, total: f32, b: &Buffers<'_>) -> f32 {
+    let mut spread = 0.0;
+    for p in b.probability.chunks_exact(problem.space.width) {
+        spread += dot3(problem.space.weights, p, p);
+    }
+    ((1.0 - spread / total) / (problem.classes as f32 - 1.0)).max(1e-6)
+}
+
+/// The negative gradient into `residual` and `bias_residual`.
+fn gradient(problem: &Problem<'_>, b: &mut Buffers<'_>) {
+    let space = &problem.space;
+    // Derivatives of the loss by the scores, w·(P − Y), divided by √w.
+    for (p, q) in b.probability.chunks_exact(space.width).zip(b.work.chunks_exact_mut(space.width)) {
+        for ((q, &p), &root) in q.iter_mut().zip(p).zip(space.roots) {
+            *q = -root * p;
+        }
+    }
+    for (i, (&y, &root)) in problem.labels.iter().zip(space.roots).enumerate() {
+        if let Some(q) = b.work.get_mut(usize::from(y) * space.width + i) {
+            *q += root;
+        }
+    }
+    for (r, q) in b.bias_residual.iter_mut().zip(b.work.chunks_exact(space.width)) {
+        *r = dot(q, space.roots);
+    }
+    space.pull(b.work, b.residual);
+    axpy(-problem.l2, b.unknown, b.residual);
+}
+
+/// Preconditioned residual into `correction`; returns the inner product with the residual.
 fn precondition(space: &Space<'_>, bias_curvature: f32, b: &mut Buffers<'_>) -> f32 {
     b.correction.copy_from_slice(b.residual);
-    space.solve(b.factor, b.correction);
-    space.image(b.correction, b.correction_image);
+    tridiagonal::solve(b.lower, b.inverse, b.correction, space.size);
     for (u, &r) in b.bias_correction.iter_mut().zip(b.bias_residual.iter()) {
         *u = r / bias_curvature;
     }
-    space.inner(b.residual, b.correction, b.correction_image) + dot(b.bias_residual, b.bias_correction)
+    space.inner(b.residual, b.correction) + dot(b.bias_residual, b.bias_correction)
 }
 
-fn conjugate_gradients(
-    problem: &Problem<'_>,
-    b: &mut Buffers<'_>,
-    rz: &mut f32,
-    rz0: f32,
-    objective: f32,
-    curvature: f32,
-) {
+/// The step, its image and the bias's step from the residual, `rz` being its preconditioned norm.
+fn conjugate_gradients(problem: &Problem<'_>, b: &mut Buffers<'_>, mut rz: f32, objective: f32, bias_curvature: f32) {
     let space = &problem.space;
-    let n = space.shots();
-    let root = libm::sqrtf(rz0 / objective.max(1e-10)).min(0.25);
-    let enough = (root * root * rz0).max(0.1 * problem.tolerance * objective);
-    b.step.fill(0.0);
-    b.step_image.fill(0.0);
-    b.bias_step.fill(0.0);
+    let root = libm::sqrtf(rz / objective.max(1e-10)).min(0.25);
+    let enough = (root * root * rz).max(0.1 * problem.tolerance * objective);
+    for values in [&mut *b.step, &mut *b.step_image, &mut *b.bias_step] {
+        values.fill(0.0);
+    }
     b.direction.copy_from_slice(b.correction);
-    b.direction_image.copy_from_slice(b.correction_image);
     b.bias_direction.copy_from_slice(b.bias_correction);
     for _ in 0..MAX_INNER {
+        space.image(b.direction, b.correction, b.direction_image);
         curvature_along(problem, b);
-        for (h, q) in b.bias_product.iter_mut().zip(b.work.chunks_exact(n)) {
-            *h = sum(q);
-        }
-        space.pull(b.work, b.product);
-        axpy(problem.l2, b.direction, b.product);
-        let along = space.inner(b.product, b.direction, b.direction_image) + dot(b.bias_product, b.bias_direction);
+        // The Hessian's product with the direction, where the correction was.
+        space.pull(b.work, b.correction);
+        axpy(problem.l2, b.direction, b.correction);
+        let along = space.inner(b.correction, b.direction) + dot(b.bias_product, b.bias_direction);
         if along.is_nan() || along <= 0.0 {
             return;
         }
-        let alpha = *rz / along;
+        let alpha = rz / along;
         axpy(alpha, b.direction, b.step);
         axpy(alpha, b.direction_image, b.step_image);
         axpy(alpha, b.bias_direction, b.bias_step);
-        axpy(-alpha, b.product, b.residual);
+        axpy(-alpha, b.correction, b.residual);
         axpy(-alpha, b.bias_product, b.bias_residual);
-        let next = precondition(space, curvature, b);
+        let next = precondition(space, bias_curvature, b);
         if next.is_nan() || next < enough {
             return;
         }
-        let beta = next / *rz;
+        let beta = next / rz;
         xpay(b.correction, beta, b.direction);
-        xpay(b.correction_image, beta, b.direction_image);
         xpay(b.bias_correction, beta, b.bias_direction);
-        *rz = next;
+        rz = next;
     }
 }
 
-/// The loss's Hessian along the direction, per shot, into `work`: w·(P∘q − P·Σ P∘q) with q = image + bias.
+/// The loss's Hessian along the direction, per shot and divided by √w, into `work`: √w·(P∘q − P·Σ P∘q) with q = image + bias; what it
+/// is for the bias into `bias_product`.
 fn curvature_along(problem: &Problem<'_>, b: &mut Buffers<'_>) {
-    let n = problem.space.shots();
+    let space = &problem.space;
     b.per_shot.fill(0.0);
-    let classes = b.probability.chunks_exact(n).zip(b.direction_image.chunks_exact(n));
-    for (((p, d), q), &bias) in classes.zip(b.work.chunks_exact_mut(n)).zip(b.bias_direction.iter()) {
+    let classes = b.probability.chunks_exact(space.width).zip(b.direction_image.chunks_exact(space.width));
+    for (((p, d), q), &bias) in classes.zip(b.work.chunks_exact_mut(space.width)).zip(b.bias_direction.iter()) {
         for (((q, &p), &d), s) in q.iter_mut().zip(p).zip(d).zip(b.per_shot.iter_mut()) {
             *q = p * (d + bias);
             *s += *q;
         }
     }
-    for (p, q) in b.probability.chunks_exact(n).zip(b.work.chunks_exact_mut(n)) {
-        for (((q, &p), &s), &w) in q.iter_mut().zip(p).zip(b.per_shot.iter()).zip(problem.weights) {
-            *q = w * (*q - p * s);
+    let classes = b.probability.chunks_exact(space.width).zip(b.work.chunks_exact_mut(space.width));
+    for ((p, q), h) in classes.zip(b.bias_product.iter_mut()) {
+        for (((q, &p), &s), &root) in q.iter_mut().zip(p).zip(b.per_shot.iter()).zip(space.roots) {
+            *q = root * (*q - p * s);
+        }
+        *h = dot(q, space.roots);
+    }
+}
+
+/// Goes along the step as far as the objective does not grow beyond rounding, halving it where it does. Leaves the probabilities
+/// there; where there is no descent at this precision everything stays as it was, and the answer is no.
+fn advance(problem: &Problem<'_>, objective: &mut f32, b: &mut Buffers<'_>) -> bool {
+    let before = *objective;
+    let mut t = 1.0f32;
+    loop {
+        let after = evaluate(problem, t, b);
+        if after <= before * (1.0 + 1e-6) {
+            *objective = after;
+            break;
+        }
+        t *= 0.5;
+        if t < 5e-4 {
+            *objective = evaluate(problem, 0.0, b);
+            return false;
         }
     }
+    axpy(t, b.step, b.unknown);
+    axpy(t, b.step_image, b.image);
+    axpy(t, b.bias_step, b.bias);
+    true
 }
 
 /// Objective at unknown + t·step; leaves the probabilities there in `probability`.
 fn evaluate(problem: &Problem<'_>, t: f32, b: &mut Buffers<'_>) -> f32 {
-    let n = problem.space.shots();
+    let space = &problem.space;
     let (largest, total) = (&mut *b.per_shot, &mut *b.per_shot_sum);
     largest.fill(f32::NEG_INFINITY);
     total.fill(0.0);
-    let rows = b.image.chunks_exact(n).zip(b.step_image.chunks_exact(n));
+    let rows = b.image.chunks_exact(space.width).zip(b.step_image.chunks_exact(space.width));
     let biases = b.bias.iter().zip(b.bias_step.iter());
-    for (((v, dv), (&bias, &dbias)), z) in rows.zip(biases).zip(b.probability.chunks_exact_mut(n)) {
-        let bias = if t == 0.0 { bias } else { bias + t * dbias };
+    for (((v, dv), (&bias, &dbias)), z) in rows.zip(biases).zip(b.probability.chunks_exact_mut(space.width)) {
+        let bias = bias + t * dbias;
         for (((z, &v), &dv), largest) in z.iter_mut().zip(v).zip(dv).zip(largest.iter_mut()) {
-            *z = if t == 0.0 { v + bias } else { v + t * dv + bias };
-            *largest = largest.max(*z);
+            *z = v + t * dv + bias;
+            *largest = if *z > *largest { *z } else { *largest };
         }
     }
     // The loss is Σ w·(ln Σ exp(z − max) − (z_y − max)).
     let mut loss = 0.0f64;
-    for (c, z) in b.probability.chunks_exact_mut(n).enumerate() {
-        for ((((z, &largest), total), &y), &w) in
-            z.iter_mut().zip(largest.iter()).zip(total.iter_mut()).zip(problem.labels).zip(problem.weights)
-        {
-            let shifted = *z - largest;
-            if usize::from(y) == c {
-                loss -= f64::from(w * shifted);
-            }
-            *z = libm::expf(shifted);
+    for (i, ((&y, &largest), &w)) in problem.labels.iter().zip(largest.iter()).zip(space.weights).enumerate() {
+        if let Some(z) = b.probability.get(usize::from(y) * space.width + i) {
+            loss -= f64::from(w * (z - largest));
+        }
+    }
+    for z in b.probability.chunks_exact_mut(space.width) {
+        for ((z, &largest), total) in z.iter_mut().zip(largest.iter()).zip(total.iter_mut()) {
+            *z = exp(*z - largest);
             *total += *z;
         }
     }
-    for (&total, &w) in total.iter().zip(problem.weights) {
+    for (&total, &w) in total.iter().zip(space.weights).take(problem.labels.len()) {
         loss += f64::from(w * libm::logf(total));
     }
-    for p in b.probability.chunks_exact_mut(n) {
+    for p in b.probability.chunks_exact_mut(space.width) {
         for (p, &total) in p.iter_mut().zip(total.iter()) {
             *p /= total;
         }
     }
-    let space = &problem.space;
-    let mut norm = space.inner(b.unknown, b.unknown, b.image);
+    let mut norm = space.inner(b.unknown, b.unknown);
     if t != 0.0 {
-        let cross = space.inner(b.unknown, b.step, b.step_image);
-        norm += t * (2.0 * cross + t * space.inner(b.step, b.step, b.step_image));
+        norm += t * (2.0 * space.inner(b.unknown, b.step) + t * space.inner(b.step, b.step));
     }
     (loss + 0.5 * f64::from(problem.l2) * f64::from(norm)) as f32
 }

@@ -65,7 +65,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2: None, tolerance: 1e-6, replay_weight: 1.0, forget_limit: FORGET_LIMIT }
+        Self { l2: None, tolerance: softmax::TOLERANCE, replay_weight: 1.0, forget_limit: FORGET_LIMIT }
     }
 }
 

@@ -7,10 +7,11 @@
 
 use half::f16;
 
-use super::linalg::{axpy, dot, sum};
+use super::linalg::{axpy, axpy_each, columns_times, dot, padded, products_of_rows, sum};
 use super::loo::{self, GRID, Judged};
 use super::newton::{self, Problem};
-use super::space::Space;
+use super::space::{Side, Space};
+use super::tridiagonal::{self, Tridiagonal};
 use super::workspace::{Buffers, carve};
 use crate::error::{Error, Result};
 use crate::kernels::generic::{TILE, dot_centred, dots_centred};
@@ -57,6 +58,9 @@ pub(super) struct Examples<'a> {
     pub classes: usize,
 }
 
+/// Relative accuracy of the objective unless the caller says otherwise: rounding the weights to int8 moves it by more.
+pub const TOLERANCE: f32 = 1e-5;
+
 /// How to solve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
@@ -68,7 +72,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2: None, tolerance: 1e-6 }
+        Self { l2: None, tolerance: TOLERANCE }
     }
 }
 
@@ -138,45 +142,63 @@ pub(super) fn solve_examples(
 ) -> Result<Fit> {
     let Examples { ref source, labels, classes, .. } = *examples;
     let (n, dim) = (labels.len(), source.spec.dim);
-    let (table, mut buffers) = carve(memory, n, dim, classes)?;
-    for (i, (weight, root)) in buffers.weights.iter_mut().zip(buffers.roots.iter_mut()).enumerate() {
+    let (width, size) = (padded(n), padded(n.min(dim)));
+    let (basis, reflectors, mut buffers) = carve(memory, n, dim, classes)?;
+    // Moved out so that the buffers can be borrowed beside them.
+    let weights = core::mem::take(&mut buffers.weights);
+    let roots = core::mem::take(&mut buffers.roots);
+    let inverse_roots = core::mem::take(&mut buffers.inverse_roots);
+    for (i, ((weight, root), inverse)) in
+        weights.iter_mut().zip(roots.iter_mut()).zip(inverse_roots.iter_mut()).take(n).enumerate()
+    {
         *weight = weight_of(i);
         *root = libm::sqrtf(*weight);
+        *inverse = 1.0 / *root;
     }
-    let on_shots = n <= dim;
-    if on_shots {
-        products(source, n, table);
+    let total = sum(weights);
+    let side = if n <= dim { Side::Shots } else { Side::Dimensions };
+    if side == Side::Shots {
+        products(source, n, basis);
     }
-    for (i, inverse) in buffers.inverse_norm.iter_mut().enumerate() {
-        let square = if on_shots { table.get(i * n + i).copied() } else { Some(product(source, i, i)) };
+    for (i, inverse) in buffers.inverse_norm.iter_mut().take(n).enumerate() {
+        let square = if side == Side::Shots { basis.get(i * width + i).copied() } else { Some(product(source, i, i)) };
         let norm = libm::sqrtf(square.unwrap_or_default());
         if !norm.is_finite() {
             return Err(Error::NonFinite { what: "embedding of a shot", index: i });
         }
         *inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
     }
-    // Moved out so that the buffers can be borrowed beside them.
-    let weights = core::mem::take(&mut buffers.weights);
-    let roots = core::mem::take(&mut buffers.roots);
-    let total = sum(weights);
-    let (scale, grand) = if on_shots {
-        gram(table, weights, total, &mut buffers)
-    } else {
-        features(source, table, weights, total, &mut buffers)
+    let (scale, grand) = match side {
+        Side::Shots => gram(basis, weights, roots, total, &mut buffers),
+        Side::Dimensions => (features(source, basis, weights, roots, total, &mut buffers), 0.0),
     };
-    let space =
-        if on_shots { Space::Shots { gram: table, n, roots } } else { Space::Dimensions { features: table, n, dim } };
-    let judged = Judged { labels, own: examples.own, weights, classes };
+    let diagonal = core::mem::take(&mut buffers.diagonal);
+    let off = core::mem::take(&mut buffers.off);
+    let (v, p) = (&mut *buffers.lower, &mut *buffers.inverse);
+    match side {
+        Side::Shots => {
+            tridiagonal::reduce(basis, width, diagonal, off, v, p);
+            tridiagonal::transposed(basis, width, n, v);
+        }
+        Side::Dimensions => {
+            products_of_rows(basis, width, reflectors, size);
+            tridiagonal::reduce(reflectors, size, diagonal, off, v, p);
+            tridiagonal::transposed_times(basis, width, reflectors, size);
+        }
+    }
+    let t = Tridiagonal { diagonal, off };
+    let space = Space { side, basis, width, size, t, weights, roots, inverse_roots };
+    let judged = Judged { labels, own: examples.own, classes };
     let choice = match options.l2 {
         Some(l2) => loo::choose(&space, &judged, &[l2], &mut buffers, answers),
         None => loo::choose(&space, &judged, &GRID, &mut buffers, answers),
     };
-    let problem = Problem { space, labels, weights, classes, l2: choice.l2, tolerance: options.tolerance };
+    let problem = Problem { space, labels, classes, l2: choice.l2, tolerance: options.tolerance };
     let solved = newton::solve(&problem, &mut buffers);
-    if on_shots {
-        weights_from_coefficients(source, weights, total, scale, grand, &mut buffers, w, b);
-    } else {
-        weights_from_dimensions(dim, scale, &buffers, w, b);
+    let space = &problem.space;
+    match side {
+        Side::Shots => weights_from_coefficients(source, space, total, scale, grand, &mut buffers, w, b),
+        Side::Dimensions => weights_from_dimensions(dim, space, scale, reflectors, &mut buffers, w, b),
     }
     Ok(Fit {
         l2: choice.l2,
@@ -291,8 +313,9 @@ fn widen(source: &Source<'_>, i: usize, start: usize, out: &mut [f32]) {
     }
 }
 
-/// uᵢ·uⱼ of all pairs, N×N.
+/// uᵢ·uⱼ of all pairs, N rows of N padded.
 fn products(source: &Source<'_>, n: usize, table: &mut [f32]) {
+    let width = padded(n);
     if let EmbeddingKind::Int8(q) = source.spec.kind {
         let mut tile = [[0; TILE]; TILE];
         let (mut rows_i, mut rows_j) = ([&[][..]; TILE], [&[][..]; TILE]);
@@ -300,10 +323,10 @@ fn products(source: &Source<'_>, n: usize, table: &mut [f32]) {
             let rows_i = gather(source, i, n, &mut rows_i);
             for j in (0..=i).step_by(TILE) {
                 let rows_j = gather(source, j, n, &mut rows_j);
-                dots_centred(rows_i, rows_j, q.zero_point, &mut tile);
+                dots_centred(rows_i, rows_j, q.zero_point, i == j, &mut tile);
                 for (i, sums) in (i..n).zip(&tile) {
-                    for (j, &sum) in (j..n).zip(sums) {
-                        set_both(table, n, i, j, sum as f32);
+                    for (j, &sum) in (j..=i).zip(sums) {
+                        set_both(table, width, i, j, sum as f32);
                     }
                 }
             }
@@ -311,7 +334,7 @@ fn products(source: &Source<'_>, n: usize, table: &mut [f32]) {
     } else {
         for i in 0..n {
             for j in 0..=i {
-                set_both(table, n, i, j, product(source, i, j));
+                set_both(table, width, i, j, product(source, i, j));
             }
         }
     }
@@ -325,66 +348,78 @@ fn gather<'a, 'b>(source: &Source<'a>, start: usize, n: usize, rows: &'b mut [&'
     rows.get(..count).unwrap_or_default()
 }
 
-fn set_both(table: &mut [f32], n: usize, i: usize, j: usize, value: f32) {
-    for at in [i * n + j, j * n + i] {
+fn set_both(table: &mut [f32], width: usize, i: usize, j: usize, value: f32) {
+    for at in [i * width + j, j * width + i] {
         if let Some(entry) = table.get_mut(at) {
             *entry = value;
         }
     }
 }
 
-/// From the products to the centred, scaled Gram matrix of unit rows; leaves each row's mean in `row_mean`. Returns the scale t
-/// and the grand mean.
-fn gram(table: &mut [f32], weights: &[f32], total: f32, b: &mut Buffers<'_>) -> (f32, f32) {
-    let n = weights.len();
-    for (row, &inverse_i) in table.chunks_exact_mut(n).zip(b.inverse_norm.iter()) {
+/// From the products to the centred, scaled Gram matrix of unit rows, rows and columns times √w; leaves each row's mean in `row_mean`.
+/// Returns the scale t and the grand mean.
+fn gram(table: &mut [f32], weights: &[f32], roots: &[f32], total: f32, b: &mut Buffers<'_>) -> (f32, f32) {
+    let width = weights.len();
+    for (row, &inverse_i) in table.chunks_exact_mut(width).zip(b.inverse_norm.iter()) {
         for (entry, &inverse_j) in row.iter_mut().zip(b.inverse_norm.iter()) {
             // In this order for (i, j) and (j, i) alike: the matrix stays symmetric to the bit.
             *entry *= inverse_i * inverse_j;
         }
     }
-    for (mean, row) in b.row_mean.iter_mut().zip(table.chunks_exact(n)) {
+    for (mean, row) in b.row_mean.iter_mut().zip(table.chunks_exact(width)) {
         *mean = dot(weights, row) / total;
     }
     let grand = dot(weights, b.row_mean) / total;
-    for (row, &mean_i) in table.chunks_exact_mut(n).zip(b.row_mean.iter()) {
-        for (entry, &mean_j) in row.iter_mut().zip(b.row_mean.iter()) {
-            *entry = *entry - (mean_i + mean_j) + grand;
-        }
-    }
     let mut norm = 0.0;
-    for (i, (row, &weight)) in table.chunks_exact(n).zip(weights).enumerate() {
-        norm += weight * row.get(i).copied().unwrap_or_default();
+    for (i, ((row, &mean_i), &weight)) in table.chunks_exact(width).zip(b.row_mean.iter()).zip(weights).enumerate() {
+        norm += weight * (row.get(i).copied().unwrap_or_default() - (mean_i + mean_i) + grand);
     }
     let scale = usable(norm / total);
-    for entry in table.iter_mut() {
-        *entry /= scale;
+    let inverse = 1.0 / scale;
+    for ((row, &mean_i), &root_i) in table.chunks_exact_mut(width).zip(b.row_mean.iter()).zip(roots) {
+        for ((entry, &mean_j), &root_j) in row.iter_mut().zip(b.row_mean.iter()).zip(roots) {
+            // Roots are 0 beyond the last shot, and so is the row there.
+            *entry = (*entry - (mean_i + mean_j) + grand) * (root_i * root_j) * inverse;
+        }
     }
     (scale, grand)
 }
 
-/// The centred, scaled rows; leaves their mean in `mean`. Returns the scale t (the grand mean is not needed here).
-fn features(source: &Source<'_>, table: &mut [f32], weights: &[f32], total: f32, b: &mut Buffers<'_>) -> (f32, f32) {
-    let dim = b.mean.len();
-    b.mean.fill(0.0);
-    for (i, (row, (&inverse, &weight))) in
-        table.chunks_exact_mut(dim).zip(b.inverse_norm.iter().zip(weights)).enumerate()
-    {
-        widen(source, i, 0, row);
-        row.iter_mut().for_each(|v| *v *= inverse);
-        axpy(weight / total, row, b.mean);
+/// The centred, scaled rows times √w, transposed: D rows of N padded; leaves their mean in `mean`. Returns the scale t.
+fn features(
+    source: &Source<'_>,
+    table: &mut [f32],
+    weights: &[f32],
+    roots: &[f32],
+    total: f32,
+    b: &mut Buffers<'_>,
+) -> f32 {
+    let width = weights.len();
+    let mut wide = [0.0; WIDE];
+    for (i, &inverse) in b.inverse_norm.iter().enumerate().take(source.own.len() + source.order.len()) {
+        for (start, rows) in (0..).step_by(WIDE).zip(table.chunks_mut(WIDE * width)) {
+            widen(source, i, start, &mut wide);
+            for (row, &v) in rows.chunks_exact_mut(width).zip(&wide) {
+                if let Some(entry) = row.get_mut(i) {
+                    *entry = v * inverse;
+                }
+            }
+        }
     }
     let mut norm = 0.0;
-    for (row, &weight) in table.chunks_exact_mut(dim).zip(weights) {
-        axpy(-1.0, b.mean, row);
-        norm += weight * dot(row, row);
+    for (row, mean) in table.chunks_exact_mut(width).zip(b.mean.iter_mut()) {
+        *mean = dot(weights, row) / total;
+        for (entry, &root) in row.iter_mut().zip(roots) {
+            *entry = (*entry - *mean) * root;
+        }
+        norm += dot(row, row);
     }
     let scale = usable(norm / total);
     let factor = 1.0 / libm::sqrtf(scale);
     for entry in table.iter_mut() {
         *entry *= factor;
     }
-    (scale, 0.0)
+    scale
 }
 
 /// Shots that are all alike have no spread; any scale then gives weights of zero.
@@ -392,11 +427,14 @@ fn usable(scale: f32) -> f32 {
     if scale > 1e-12 { scale } else { 1.0 }
 }
 
+/// Shots whose rows are widened together.
+const TOGETHER: usize = 4;
+
 /// W_c = (1/t)·Σ a_ic·xᵢ and its bias, after making each class's coefficients sum to zero (which changes no score).
 #[expect(clippy::too_many_arguments, reason = "one step of `solve`, split off to be read by itself")]
 fn weights_from_coefficients(
     source: &Source<'_>,
-    weights: &[f32],
+    space: &Space<'_>,
     total: f32,
     scale: f32,
     grand: f32,
@@ -404,9 +442,14 @@ fn weights_from_coefficients(
     w: &mut [f32],
     b: &mut [f32],
 ) {
-    let (n, dim) = (weights.len(), source.spec.dim);
-    for (a, (b, &bias)) in buffers.unknown.chunks_exact_mut(n).zip(b.iter_mut().zip(buffers.bias.iter())) {
-        axpy(-sum(a) / total, weights, a);
+    let (width, dim) = (space.width, source.spec.dim);
+    let coefficients = &mut *buffers.image;
+    columns_times(space.basis, width, buffers.unknown, space.size, coefficients);
+    for (a, (b, &bias)) in coefficients.chunks_exact_mut(width).zip(b.iter_mut().zip(buffers.bias.iter())) {
+        for (a, &root) in a.iter_mut().zip(space.roots) {
+            *a *= root;
+        }
+        axpy(-sum(a) / total, space.weights, a);
         let mut offset = 0.0;
         for ((a, &inverse), &mean) in a.iter_mut().zip(buffers.inverse_norm.iter()).zip(buffers.row_mean.iter()) {
             offset += *a * (mean - grand);
@@ -416,24 +459,39 @@ fn weights_from_coefficients(
     }
     // Each row is widened once for all classes.
     w.fill(0.0);
-    let mut wide = [0.0; WIDE];
-    for i in 0..n {
+    let n = source.own.len() + source.order.len();
+    let mut wide = [[0.0; WIDE]; TOGETHER];
+    for i in (0..n).step_by(TOGETHER) {
         for start in (0..dim).step_by(WIDE) {
             let len = WIDE.min(dim - start);
-            let Some(wide) = wide.get_mut(..len) else { continue };
-            widen(source, i, start, wide);
-            for (a, w) in buffers.unknown.chunks_exact(n).zip(w.chunks_exact_mut(dim)) {
-                if let (Some(&a), Some(w)) = (a.get(i), w.get_mut(start..start + len)) {
-                    axpy(a, wide, w);
-                }
+            for (i, wide) in (i..n).zip(&mut wide) {
+                widen(source, i, start, wide);
+            }
+            for (a, w) in coefficients.chunks_exact(width).zip(w.chunks_exact_mut(dim)) {
+                // Beyond the last shot coefficients are 0.
+                let (Some(a), Some(w)) =
+                    (a.get(i..).and_then(|a| a.first_chunk::<TOGETHER>()), w.get_mut(start..start + len))
+                else {
+                    continue;
+                };
+                axpy_each(*a, wide.each_ref().map(<[f32; WIDE]>::as_slice), w);
             }
         }
     }
 }
 
-fn weights_from_dimensions(dim: usize, scale: f32, buffers: &Buffers<'_>, w: &mut [f32], b: &mut [f32]) {
+fn weights_from_dimensions(
+    dim: usize,
+    space: &Space<'_>,
+    scale: f32,
+    reflectors: &[f32],
+    buffers: &mut Buffers<'_>,
+    w: &mut [f32],
+    b: &mut [f32],
+) {
+    tridiagonal::rows_times_transposed(buffers.unknown, reflectors, space.size, buffers.lower);
     let factor = 1.0 / libm::sqrtf(scale);
-    let rows = buffers.unknown.chunks_exact(dim).zip(w.chunks_exact_mut(dim));
+    let rows = buffers.unknown.chunks_exact(space.size).zip(w.chunks_exact_mut(dim));
     for ((unknown, w), (b, &bias)) in rows.zip(b.iter_mut().zip(buffers.bias.iter())) {
         for (w, &u) in w.iter_mut().zip(unknown) {
             *w = u * factor;

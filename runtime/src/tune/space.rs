@@ -1,130 +1,98 @@
-//! The two sides on which one solver works: coefficients of the shots (N ≤ D) or of the dimensions (N > D).
+//! The two sides on which one solver works, in a basis where the ridge problem is tridiagonal.
 //!
-//! An unknown has C rows of [`Space::size`] values; its image, the class scores of the shots without bias, has C
-//! rows of N. On the shots' side gradients are functional (in the space of the images), so that a gradient costs no
-//! product with the Gram matrix.
+//! With the shots' rows x̃ᵢ = √wᵢ·xᵢ, the matrix H = X̃·X̃ᵀ (N×N, on the shots' side) or X̃ᵀ·X̃ (D×D, where there are more
+//! shots than dimensions) is Q·T·Qᵀ. An unknown v is expressed in the columns of Q: the weights are X̃ᵀ·Q·v on the shots' side and Q·v on
+//! the dimensions' side. What differs is the inner product, T or the identity; in either case the scores of the shots follow from
+//! one matrix, Qᵀ or Qᵀ·X̃ᵀ, and the ridge solution for the gradient g is (T + λ·I)⁻¹·g.
+//! Gradients are functional on the shots' side (taken with respect to the inner product), so that they cost no product with T.
+//!
+//! Adding the same to the scores of all classes changes no probability: gradients, and so unknowns, sum to zero over the classes, and the
+//! last class's row follows from the others.
 
-use super::linalg::{axpy, cholesky, cholesky_solve, dot, multiply};
+use super::linalg::{axpy, columns_times, dot, rows_times};
+use super::tridiagonal::{self, Tridiagonal};
 
-/// Shots as the solver sees them: centred, scaled to a mean squared norm of 1.
-pub enum Space<'a> {
-    /// `gram` is N×N: unknowns are coefficients of the shots.
-    Shots {
-        /// Centred Gram matrix.
-        gram: &'a [f32],
-        /// N.
-        n: usize,
-        /// Square roots of the shots' weights.
-        roots: &'a [f32],
-    },
-    /// `features` is N×D: unknowns are weights.
-    Dimensions {
-        /// Centred rows.
-        features: &'a [f32],
-        /// N.
-        n: usize,
-        /// D.
-        dim: usize,
-    },
+/// Which matrix was reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// N ≤ D: the Gram matrix.
+    Shots,
+    /// N > D: the second moments.
+    Dimensions,
+}
+
+/// Shots as the solver sees them: centred, scaled to a mean squared norm of 1, in the basis Q.
+pub struct Space<'a> {
+    /// Which side.
+    pub side: Side,
+    /// m rows of `width`, a column for each shot, zeros beyond the N-th: Qᵀ or Qᵀ·X̃ᵀ.
+    pub basis: &'a [f32],
+    /// N, padded.
+    pub width: usize,
+    /// m = min(N, D), padded.
+    pub size: usize,
+    /// T.
+    pub t: Tridiagonal<'a>,
+    /// Weights of the shots, padded with zeros.
+    pub weights: &'a [f32],
+    /// Their square roots.
+    pub roots: &'a [f32],
+    /// The inverses of these.
+    pub inverse_roots: &'a [f32],
 }
 
 impl Space<'_> {
-    /// Number of shots N.
-    pub fn shots(&self) -> usize {
-        match *self {
-            Self::Shots { n, .. } | Self::Dimensions { n, .. } => n,
+    /// Scores of the shots without bias: C rows of N from C unknowns. `scratch` has the unknowns' size.
+    pub fn image(&self, unknown: &[f32], scratch: &mut [f32], out: &mut [f32]) {
+        match self.side {
+            Side::Shots => {
+                self.t.multiply(unknown, self.size, scratch);
+                self.combine(scratch, out);
+            }
+            Side::Dimensions => self.combine(unknown, out),
         }
     }
 
-    /// Values of an unknown per class: N or D.
-    pub fn size(&self) -> usize {
-        match *self {
-            Self::Shots { n, .. } => n,
-            Self::Dimensions { dim, .. } => dim,
-        }
-    }
-
-    /// Scores of the shots: C rows of N.
-    pub fn image(&self, unknown: &[f32], out: &mut [f32]) {
-        match *self {
-            Self::Shots { gram, n, .. } => multiply(gram, n, unknown, out),
-            Self::Dimensions { features, n, dim } => {
-                for (w, out) in unknown.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
-                    for (out, x) in out.iter_mut().zip(features.chunks_exact(dim)) {
-                        *out = dot(x, w);
-                    }
-                }
+    /// Weighted sums of the basis for every shot, divided by √w: C rows of N from C rows of m.
+    pub fn combine(&self, coefficients: &[f32], out: &mut [f32]) {
+        let but_last = coefficients.len().saturating_sub(self.size);
+        columns_times(self.basis, self.width, coefficients.get(..but_last).unwrap_or_default(), self.size, out);
+        for out in out.chunks_exact_mut(self.width) {
+            for (out, &inverse) in out.iter_mut().zip(self.inverse_roots) {
+                *out *= inverse;
             }
         }
+        last_from_others(out, self.width);
     }
 
-    /// From per-shot derivatives (C rows of N) to the gradient (C rows of [`Space::size`]).
+    /// From derivatives by the shots' scores, divided by √w (C rows of N), to the gradient (C rows of m).
     pub fn pull(&self, derivatives: &[f32], out: &mut [f32]) {
-        match *self {
-            Self::Shots { .. } => out.copy_from_slice(derivatives),
-            Self::Dimensions { features, n, dim } => {
-                for (t, out) in derivatives.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
-                    out.fill(0.0);
-                    for (&t, x) in t.iter().zip(features.chunks_exact(dim)) {
-                        axpy(t, x, out);
-                    }
-                }
-            }
+        let but_last = derivatives.len().saturating_sub(self.width);
+        rows_times(self.basis, self.width, derivatives.get(..but_last).unwrap_or_default(), out, self.size);
+        last_from_others(out, self.size);
+    }
+
+    /// Inner product of two unknowns, or of a gradient and an unknown.
+    pub fn inner(&self, a: &[f32], b: &[f32]) -> f32 {
+        match self.side {
+            Side::Shots => self.t.inner(a, b, self.size),
+            Side::Dimensions => dot(a, b),
         }
     }
 
-    /// Inner product of a gradient-like and an unknown-like quantity; `image` is the latter's image.
-    pub fn inner(&self, gradient: &[f32], unknown: &[f32], image: &[f32]) -> f32 {
-        match self {
-            Self::Shots { .. } => dot(gradient, image),
-            Self::Dimensions { .. } => dot(gradient, unknown),
-        }
+    /// xᵢᵀ·(T + ridge·I)⁻¹·xᵢ of every shot's column of the basis, from a factor of that matrix.
+    pub fn leverages(&self, lower: &[f32], inverse: &[f32], out: &mut [f32]) {
+        tridiagonal::column_norms(self.basis, self.width, lower, inverse, out);
     }
+}
 
-    /// Factor of `curvature`·H + `ridge`·I, where H is the Gram matrix with rows and columns times √w, or Σ wᵢ·xᵢxᵢᵀ over
-    /// the dimensions.
-    pub fn factor(&self, weights: &[f32], curvature: f32, ridge: f32, out: &mut [f32]) {
-        let size = self.size();
-        match *self {
-            Self::Shots { gram, n, roots } => {
-                for ((out, row), &root) in out.chunks_exact_mut(n).zip(gram.chunks_exact(n)).zip(roots) {
-                    for ((out, &g), &r) in out.iter_mut().zip(row).zip(roots) {
-                        *out = curvature * (root * r) * g;
-                    }
-                }
-            }
-            Self::Dimensions { features, dim, .. } => {
-                out.fill(0.0);
-                for (x, &w) in features.chunks_exact(dim).zip(weights) {
-                    for (i, (row, &xi)) in out.chunks_exact_mut(dim).zip(x).enumerate() {
-                        // Only the lower triangle is read by the factorization.
-                        let (Some(row), Some(x)) = (row.get_mut(..=i), x.get(..=i)) else { continue };
-                        axpy(curvature * w * xi, x, row);
-                    }
-                }
-            }
-        }
-        for i in 0..size {
-            if let Some(diagonal) = out.get_mut(i * size + i) {
-                *diagonal += ridge;
-            }
-        }
-        cholesky(out, size, ridge * 1e-3);
-    }
-
-    /// Solves with what [`Space::factor`] made: a gradient-like quantity becomes an unknown-like one, in place.
-    pub fn solve(&self, factor: &[f32], values: &mut [f32]) {
-        match *self {
-            Self::Shots { n, roots, .. } => {
-                for values in values.chunks_exact_mut(n) {
-                    values.iter_mut().zip(roots).for_each(|(v, &root)| *v /= root);
-                }
-                cholesky_solve(factor, n, values);
-                for values in values.chunks_exact_mut(n) {
-                    values.iter_mut().zip(roots).for_each(|(v, &root)| *v *= root);
-                }
-            }
-            Self::Dimensions { dim, .. } => cholesky_solve(factor, dim, values),
-        }
+/// The last row of `rows` (of `width` values) such that all sum to zero.
+fn last_from_others(rows: &mut [f32], width: usize) {
+    let Some((others, last)) = rows.len().checked_sub(width).and_then(|at| rows.split_at_mut_checked(at)) else {
+        return;
+    };
+    last.fill(0.0);
+    for row in others.chunks_exact(width) {
+        axpy(-1.0, row, last);
     }
 }

@@ -1,20 +1,21 @@
 //! The caller's memory, carved into what the solver needs. Nothing is allocated.
 
+use super::linalg::padded;
 use crate::error::{Error, Result};
 
 /// Number of f32 values of workspace that tuning `shots` shots of dimension `dim` to `classes` classes needs.
 #[must_use]
 pub const fn workspace_len(shots: usize, dim: usize, classes: usize) -> usize {
     let size = if shots <= dim { shots } else { dim };
-    // Gram matrix or features, one square matrix, buffers per class, per shot and for biases.
-    let table = if shots <= dim { shots * shots } else { shots * dim };
-    table + size * size + classes * (6 * size + 6 * shots + 6) + 6 * shots + size + dim
+    let (n, m) = (padded(shots), padded(size));
+    // The basis; where there are more shots than dimensions, reflectors beside it.
+    let reflectors = if shots <= dim { 0 } else { size * m };
+    size * n + reflectors + classes * (5 * m + 5 * n + 6) + 7 * n + 2 * size + 2 * m + dim
 }
 
-/// Everything that [`super::newton`] and [`super::loo`] write to. "C×m" buffers have C rows of N (shots' side) or D.
+/// Everything that the solver writes to. "C×m" buffers have C rows of m = min(N, D) values, "C×N" buffers C rows of N, all padded to whole
+/// blocks; every value is 0 at first.
 pub struct Buffers<'a> {
-    /// m×m: Cholesky factor.
-    pub factor: &'a mut [f32],
     /// C×m.
     pub unknown: &'a mut [f32],
     /// C×m.
@@ -25,16 +26,12 @@ pub struct Buffers<'a> {
     pub step: &'a mut [f32],
     /// C×m.
     pub direction: &'a mut [f32],
-    /// C×m.
-    pub product: &'a mut [f32],
     /// C×N.
     pub image: &'a mut [f32],
     /// C×N.
     pub probability: &'a mut [f32],
     /// C×N.
     pub work: &'a mut [f32],
-    /// C×N.
-    pub correction_image: &'a mut [f32],
     /// C×N.
     pub step_image: &'a mut [f32],
     /// C×N.
@@ -63,42 +60,51 @@ pub struct Buffers<'a> {
     pub weights: &'a mut [f32],
     /// N: square roots of the weights.
     pub roots: &'a mut [f32],
-    /// m.
-    pub scratch: &'a mut [f32],
+    /// N: inverses of these.
+    pub inverse_roots: &'a mut [f32],
+    /// m, not padded: diagonal of T.
+    pub diagonal: &'a mut [f32],
+    /// m, not padded: what stands beside it.
+    pub off: &'a mut [f32],
+    /// m: the factor of T, or a reflector.
+    pub lower: &'a mut [f32],
+    /// m: the factor's inverse diagonal, or a product.
+    pub inverse: &'a mut [f32],
     /// D: mean of the normalised shots.
     pub mean: &'a mut [f32],
 }
 
-/// The matrix of the shots (N×N or N×D), and everything else.
-pub fn carve(memory: &mut [f32], shots: usize, dim: usize, classes: usize) -> Result<(&mut [f32], Buffers<'_>)> {
+/// The matrices: what becomes the basis (min(N, D) rows of N), what becomes the reflectors (min(N, D) squared, empty where N ≤ D); and
+/// everything else.
+pub type Carved<'a> = (&'a mut [f32], &'a mut [f32], Buffers<'a>);
+
+/// Carves; fails where `memory` is too small.
+pub fn carve(memory: &mut [f32], shots: usize, dim: usize, classes: usize) -> Result<Carved<'_>> {
     let needs = workspace_len(shots, dim, classes);
     let has = memory.len();
-    let mut rest = memory;
+    let short = Error::Buffer { what: "tuning workspace (f32 values)", needs, has };
+    let mut rest = memory.get_mut(..needs).ok_or(short.clone())?;
+    rest.fill(0.0);
     let mut take = |len: usize| -> Result<&mut [f32]> {
         let memory = core::mem::take(&mut rest);
-        let (head, tail) = memory.split_at_mut_checked(len).ok_or(Error::Buffer {
-            what: "tuning workspace (f32 values)",
-            needs,
-            has,
-        })?;
+        let (head, tail) = memory.split_at_mut_checked(len).ok_or(short.clone())?;
         rest = tail;
         Ok(head)
     };
     let size = shots.min(dim);
-    let table = take(shots * size)?;
-    let (unknown, scores) = (classes * size, classes * shots);
+    let (n, m) = (padded(shots), padded(size));
+    let basis = take(size * n)?;
+    let reflectors = take(if shots <= dim { 0 } else { size * m })?;
+    let (unknown, scores) = (classes * m, classes * n);
     let buffers = Buffers {
-        factor: take(size * size)?,
         unknown: take(unknown)?,
         residual: take(unknown)?,
         correction: take(unknown)?,
         step: take(unknown)?,
         direction: take(unknown)?,
-        product: take(unknown)?,
         image: take(scores)?,
         probability: take(scores)?,
         work: take(scores)?,
-        correction_image: take(scores)?,
         step_image: take(scores)?,
         direction_image: take(scores)?,
         bias: take(classes)?,
@@ -107,14 +113,18 @@ pub fn carve(memory: &mut [f32], shots: usize, dim: usize, classes: usize) -> Re
         bias_step: take(classes)?,
         bias_direction: take(classes)?,
         bias_product: take(classes)?,
-        per_shot: take(shots)?,
-        per_shot_sum: take(shots)?,
-        inverse_norm: take(shots)?,
-        row_mean: take(shots)?,
-        weights: take(shots)?,
-        roots: take(shots)?,
-        scratch: take(size)?,
+        per_shot: take(n)?,
+        per_shot_sum: take(n)?,
+        inverse_norm: take(n)?,
+        row_mean: take(n)?,
+        weights: take(n)?,
+        roots: take(n)?,
+        inverse_roots: take(n)?,
+        diagonal: take(size)?,
+        off: take(size)?,
+        lower: take(m)?,
+        inverse: take(m)?,
         mean: take(dim)?,
     };
-    Ok((table, buffers))
+    Ok((basis, reflectors, buffers))
 }
