@@ -140,6 +140,11 @@ fn check(case: &Case, suffix: &str) {
     if let Some(classes) = case.classes {
         assert_eq!(bundle.head.unwrap().classes(), classes);
         assert!(out.join("head.onnx").is_file());
+        // One plain model again: joined without error, whichever provider's integers the bundle is run with.
+        let whole = hone_json(folder.path(), &["head", "export-onnx", "out/it.hone", "--out", "whole.onnx"]);
+        let (joined, provider) = (whole["largest_difference"].as_f64(), whole["provider_difference"].as_f64());
+        println!("{}{suffix}: joined within {joined:?}, from {} {provider:?}", case.model, whole["provider"]);
+        assert!(joined.unwrap() < 1e-5 && provider.unwrap() < 0.1, "{whole}");
     }
     let bench = hone_json(folder.path(), &["bench", "out/it.hone", "--runs", "3"]);
     assert!(bench["rows"][0]["p50_us"].as_f64().unwrap() > 0.0, "{bench}");

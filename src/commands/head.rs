@@ -9,9 +9,9 @@ use hone_export::apply::{Applied, BundleFile, plain};
 use hone_export::onnx::{self, WriteOptions};
 use hone_export::report::Table;
 use hone_export::{Error, Result};
-use hone_runtime::Session;
 use hone_runtime::backbone::provider::Provider;
 use hone_runtime::store::Entry;
+use hone_runtime::{Backbone as _, Session};
 use serde_json::{Value, json};
 
 use super::tune::now;
@@ -167,17 +167,21 @@ fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &Path, force: bo
     let plain = plain::join(applied, &head, &[])?;
     onnx::write(&plain.graph, out, &WriteOptions { overwrite: force, ..WriteOptions::default() })?;
     let labels: Vec<&str> = head.labels().iter().collect();
+    let provider = applied.backbone.provider();
     ui.say(format!(
-        "{}: {} classes, scores within {:.1e} of the bundle's",
+        "{}: {} classes, scores within {:.1e} of the bundle's on tract, and within {:.1e} of those on {provider}",
         out.display(),
         labels.len(),
-        plain.difference
+        plain.difference,
+        plain.provider_difference
     ));
     ui.document(&json!({
         "model": out.display().to_string(),
         "generation": in_force.generation,
         "labels": labels,
         "largest_difference": plain.difference,
+        "provider": provider,
+        "provider_difference": plain.provider_difference,
     }));
     Ok(())
 }

@@ -4,10 +4,11 @@
 //! model gives the scores that the device gives; then length 1 where the head asks for it (a row of zeros stays one), one Gemm,
 //! and Softmax or Sigmoid.
 
-use hone_runtime::HeadView;
+use hone_runtime::backbone::provider::Provider;
 use hone_runtime::backbone::tract::TractModel;
 use hone_runtime::head::Kind;
 use hone_runtime::quant::EmbeddingKind;
+use hone_runtime::{HeadView, kernels};
 use ndarray::{ArrayD, IxDyn, arr0};
 
 use super::{Applied, latency};
@@ -29,11 +30,14 @@ const TINY: f32 = 1e-30;
 pub struct Plain {
     /// Input → scores `[N, classes]`.
     pub graph: Graph,
-    /// Largest difference of a score from the bundle's, over the inputs of the check.
+    /// Largest difference of a score from that of the bundle's backbone and head, both run by tract, over the inputs of the check.
     pub difference: f32,
+    /// The same from what the bundle answers with the provider that runs it here, whose integers round otherwise than floats.
+    pub provider_difference: f32,
 }
 
-/// Joins the bundle's backbone and `head`, and runs the result against them on seeded random inputs and the `inputs` given.
+/// Joins the bundle's backbone and `head`, and runs the result against them on seeded random inputs and the `inputs` given, on the same
+/// provider, so that nothing but the joining can differ.
 ///
 /// # Errors
 /// [`Error::Runtime`] for a head of another backbone, [`Error::InvalidModel`] when the scores differ by more than [`TOLERANCE`],
@@ -43,13 +47,15 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
     let graph = build(applied, head)?;
     let bytes = onnx::encode(&graph, &WriteOptions::default())?;
     let model = TractModel::load(&bytes, 1)?;
-    let mut backbone = applied.backbone.clone();
+    let mut backbone = Provider::load(&applied.bundle, "tract", kernels::best()?)?;
+    let mut in_use = applied.backbone.clone();
     let random = latency::random_inputs(applied.bundle.input.elements(), CHECKED_INPUTS, 1);
-    let mut difference = 0.0f32;
+    let (mut difference, mut provider_difference) = (0.0f32, 0.0f32);
     for input in random.iter().chain(inputs) {
-        let expected = latency::scores(&mut backbone, head, input)?;
         let got = model.run(&[input])?.into_iter().next().unwrap_or_default();
-        difference = difference.max(latency::difference(&got, &expected));
+        for (backbone, largest) in [(&mut backbone, &mut difference), (&mut in_use, &mut provider_difference)] {
+            *largest = largest.max(latency::difference(&got, &latency::scores(backbone, head, input)?));
+        }
     }
     if difference > TOLERANCE {
         return Err(Error::InvalidModel {
@@ -60,7 +66,7 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
             ),
         });
     }
-    Ok(Plain { graph, difference })
+    Ok(Plain { graph, difference, provider_difference })
 }
 
 fn build(applied: &Applied<'_>, head: &HeadView<'_>) -> Result<Graph> {
