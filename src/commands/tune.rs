@@ -72,6 +72,10 @@ pub fn print(ui: &Ui, tuned: &Tuned) {
     if matches!(tuned.reason_code, "forgets" | "loses-known") {
         table.note += "\n(--canary-limit sets the limit; --only-taught leaves out the classes that you do not teach)";
     }
+    if !tuned.classes_dropped.is_empty() {
+        let names: Vec<String> = tuned.classes_dropped.iter().map(|label| format!("'{label}'")).collect();
+        table.note += &format!("\nwithout shots or canaries: {}; --only-taught lets them leave", names.join(", "));
+    }
     ui.table(&table);
     ui.say(match (tuned.generation, tuned.dry_run) {
         (Some(n), _) if tuned.accepted => format!("generation {n} is in force"),

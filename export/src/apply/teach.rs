@@ -55,6 +55,8 @@ pub struct Tuned {
     pub shots_known: usize,
     /// Classes of the shots.
     pub classes: usize,
+    /// Classes of the head in use that a new head would drop unasked, and that it was refused for: they have neither shots nor canaries.
+    pub classes_dropped: Vec<String>,
     /// Whether nothing was to be committed.
     pub dry_run: bool,
 }
@@ -97,7 +99,28 @@ pub fn tune(
     let keep = outcome.decision.accepted || matches!(outcome.decision.reason, Reason::NoDifference { .. });
     let generation = if keep && !mode.dry_run { session.commit()? } else { None };
     let crc = session.head().map(|head: HeadView<'_>| format!("{:08x}", head.crc())).ok();
-    Ok(report(&outcome, session, crc, generation, Counts { solve_ms, added, known: labels.len() - added, shots, mode }))
+    let dropped = matches!(outcome.decision.reason, Reason::DropsClasses { .. });
+    let classes_dropped = if dropped { without_examples(applied, session)? } else { Vec::new() };
+    Ok(report(
+        &outcome,
+        session,
+        crc,
+        generation,
+        classes_dropped,
+        Counts { solve_ms, added, known: labels.len() - added, shots, mode },
+    ))
+}
+
+/// Classes of the head in use that have neither shots nor canaries.
+fn without_examples(applied: &Applied<'_>, session: &Session<'_, Provider<'_>>) -> Result<Vec<String>> {
+    let own = applied.bundle.labels();
+    let has_canary = |label: &str| {
+        let mut canaries = applied.bundle.canaries.iter().flat_map(|canaries| canaries.iter());
+        canaries.any(|(class, _)| own.and_then(|own| own.get(class)) == Some(label))
+    };
+    let has_shot = |label: &str| session.shots().any(|shot| shot.label == label);
+    let head = session.head()?;
+    Ok(head.labels().iter().filter(|label| !has_shot(label) && !has_canary(label)).map(str::to_owned).collect())
 }
 
 struct Counts<'a> {
@@ -113,6 +136,7 @@ fn report(
     session: &Session<'_, Provider<'_>>,
     head_crc: Option<String>,
     generation: Option<u32>,
+    classes_dropped: Vec<String>,
     counts: Counts<'_>,
 ) -> Tuned {
     let mut labels: Vec<&str> = session.shots().map(|shot| shot.label).collect();
@@ -136,6 +160,7 @@ fn report(
         shots_added: counts.added,
         shots_known: counts.known,
         classes: labels.len(),
+        classes_dropped,
         dry_run: counts.mode.dry_run,
     }
 }

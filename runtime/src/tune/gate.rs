@@ -52,6 +52,8 @@ pub struct Evidence {
     pub classes_added: usize,
     /// Classes of the old head that the new one does not know.
     pub classes_removed: usize,
+    /// Of those, classes that nobody asked to remove: they have neither shots nor canaries to learn from any more.
+    pub classes_dropped: usize,
     /// Shots with a fair answer of both heads. A class that the old head does not know counts as a wrong answer of it.
     pub judged: usize,
     /// Of those, right by the old head.
@@ -66,6 +68,8 @@ pub struct Evidence {
     pub largest_class: usize,
     /// Of those, of classes that the old head knows.
     pub known: usize,
+    /// Of the known ones, in the class that has most of them.
+    pub largest_known: usize,
     /// Of the known ones, right by the new head only.
     pub known_gained: usize,
     /// Of the known ones, right by the old head only.
@@ -107,6 +111,11 @@ pub struct Decision {
 pub enum Reason {
     /// Accepted: only classes were removed, as asked.
     ClassesRemoved,
+    /// Refused: classes would leave that nobody asked to remove.
+    DropsClasses {
+        /// How many.
+        classes: usize,
+    },
     /// Refused: too many canaries are lost.
     Forgets {
         /// Share of canaries right before, 0..=1.
@@ -183,6 +192,7 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::ClassesRemoved => "classes-removed",
+            Self::DropsClasses { .. } => "drops-classes",
             Self::Forgets { .. } => "forgets",
             Self::FirstHead { .. } => "first-head",
             Self::TooFewShots { .. } => "too-few-shots",
@@ -200,6 +210,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ClassesRemoved => f.write_str("classes removed"),
+            Self::DropsClasses { classes } => write!(
+                f,
+                "drops classes: {classes} of the head in use have neither shots nor canaries; teach them too, or ask for the taught classes alone"
+            ),
             Self::Forgets { before, after, limit } => write!(
                 f,
                 "forgets: canaries {before:.2} -> {after:.2}, limit {limit:.2}; teach more shots, or allow it with a higher forget limit"
@@ -231,8 +245,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether the new head replaces the old one. `forget_limit`: largest share of canaries (and, where classes came, of the shots
-/// of known classes) that may be lost; [`FORGET_LIMIT`] by default, 1 allows everything.
+/// Whether the new head replaces the old one. `forget_limit`: largest share of canaries that may be lost; [`FORGET_LIMIT`] by
+/// default, 1 allows everything.
+///
+/// Where classes came, every shot has become harder. Then shots of known classes may be lost as well, unless more are than the limit
+/// and one standard deviation (of paired answers, McNemar 1947) allow, and all answers are worse beyond the limit when the share that
+/// guessing gets right is taken off (as Cohen's kappa does, 1960).
 ///
 /// With one shot a class leave-one-out says nothing: a left-out shot leaves none of its class behind. Such a head
 /// is accepted when it does not forget.
@@ -243,6 +261,9 @@ pub fn decide(evidence: &Evidence, forget_limit: f32) -> Decision {
     let refuse = |reason| Decision { accepted: false, reason };
     if e.classes_removed > 0 && e.classes_added == 0 && e.shots_added == 0 {
         return accept(Reason::ClassesRemoved);
+    }
+    if e.classes_dropped > 0 {
+        return refuse(Reason::DropsClasses { classes: e.classes_dropped });
     }
     let canaries = e.canary_before().zip(e.canary_after());
     if let Some((before, after)) = canaries
@@ -267,7 +288,7 @@ pub fn decide(evidence: &Evidence, forget_limit: f32) -> Decision {
     if guess < 1.0 && after <= guess + libm::sqrtf(guess * (1.0 - guess) / e.judged as f32) {
         return refuse(Reason::Guessing { accuracy: after, shots: e.judged });
     }
-    if e.classes_added > 0 && exceeds(e.known_lost, e.known_gained, e.known, forget_limit) {
+    if e.classes_added > 0 && loses_known(e, forget_limit) {
         return refuse(Reason::LosesKnown {
             gained: e.known_gained,
             lost: e.known_lost,
@@ -281,6 +302,26 @@ pub fn decide(evidence: &Evidence, forget_limit: f32) -> Decision {
         core::cmp::Ordering::Equal => refuse(Reason::NoDifference { shots }),
         core::cmp::Ordering::Less => refuse(Reason::Worse { gained, lost, shots }),
     }
+}
+
+fn loses_known(e: &Evidence, limit: f32) -> bool {
+    let deviation = libm::sqrtf((e.known_lost + e.known_gained) as f32);
+    let lost = e.known_lost.saturating_sub(e.known_gained) as f32 - deviation;
+    if lost <= limit * e.known as f32 * (1.0 + 1e-6) {
+        return false;
+    }
+    match (
+        above_guessing(e.old_right, e.known, e.largest_known),
+        above_guessing(e.new_right, e.judged, e.largest_class),
+    ) {
+        (Some(before), Some(after)) => before - after > limit,
+        _ => true,
+    }
+}
+
+/// Accuracy without what guessing the largest class gets right, 1 at best; `None` where all are of one class.
+fn above_guessing(right: usize, of: usize, largest: usize) -> Option<f32> {
+    (largest < of).then(|| (right as f32 - largest as f32) / (of - largest) as f32)
 }
 
 /// Whether a fall from `before` to `after` of `of` is more than the limit. A loss of exactly the limit is allowed, whatever

@@ -188,7 +188,10 @@ pub fn tune(input: &Input<'_>, options: &Options, memory: Memory<'_>, out: Outpu
             *state = state_of(answer, label);
         }
     }
-    let evidence = weigh(input, weights, bias, shot_states, canary_states)?;
+    let mut evidence = weigh(input, weights, bias, shot_states, canary_states)?;
+    if options.replay_weight > 0.0 && evidence.shots_added > 0 {
+        evidence.classes_dropped = evidence.classes_removed;
+    }
     Ok(Outcome {
         fit,
         decision: decide(&evidence, options.forget_limit),
@@ -283,6 +286,7 @@ fn weigh(
 ) -> Result<Evidence> {
     let mut e = Evidence { has_old: input.old.is_some(), classes_removed: removed(input), ..Evidence::default() };
     let mut largest: Option<(u16, usize)> = None;
+    let mut largest_known = 0;
     let Labelled { rows, classes } = input.shots;
     for (i, ((row, &class), state)) in rows.iter().zip(classes).zip(shot_states).enumerate() {
         let old_state = input.old.map_or(LeftOut::New, |old| old.shots.get(i).copied().unwrap_or_default());
@@ -306,9 +310,13 @@ fn weigh(
             if largest.is_none_or(|(_, most)| count > most) {
                 largest = Some((class, count));
             }
+            if known {
+                largest_known = count.max(largest_known);
+            }
         }
     }
     e.largest_class = largest.map_or(0, |(_, count)| count.min(e.judged));
+    e.largest_known = largest_known.min(e.known);
     let Some(old) = &input.old else { return Ok(e) };
     e.classes_added = old.class_of.iter().filter(|&&class| class == NO_CLASS).count();
     for (i, class) in canaries_in(input) {
