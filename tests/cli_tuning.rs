@@ -78,6 +78,27 @@ fn generations_roll_back_classes_leave_and_shots_are_forgotten() {
 }
 
 #[test]
+fn classes_whose_shots_were_forgotten_do_not_leave_unasked() {
+    let lab = Lab::new();
+    lab.run(&format!("{TUNE} shots")).json();
+    lab.run("head forget glyphs.hone --store home --json").json();
+    lab.digits("more", &[("4", "four"), ("5", "five")], 0..4);
+    let refused = lab.run("tune glyphs.hone --store home --json --shots more");
+    assert_eq!(refused.code(), 1);
+    let refused: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
+    assert_eq!(refused["reason_code"], "drops-classes");
+    assert_eq!(refused["classes_dropped"], serde_json::json!(["two", "three"]));
+    let taught = lab.run(&format!("{TUNE} more")).json();
+    assert_eq!(
+        (taught["accepted"].as_bool(), taught["classes_dropped"].as_array().map(Vec::len)),
+        (Some(true), Some(0))
+    );
+    // The bundle's own head is nobody's work: what it knows beyond canaries and shots leaves it with the first tuning.
+    let first = lab.run("tune glyphs.hone --store other --json --shots shots").json();
+    assert_eq!(first["accepted"], true);
+}
+
+#[test]
 fn the_exported_model_is_whole_and_nothing_is_overwritten_unasked() {
     let lab = Lab::new();
     lab.run(&format!("{TUNE} shots")).json();

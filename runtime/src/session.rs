@@ -235,14 +235,17 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
     ///
     /// Where the acceptance gate lets it pass ([`Outcome::decision`]), the new head waits for [`Session::commit`];
     /// otherwise nothing changes and the shots are kept. The new head has the classes of the one in use that have a shot
-    /// or a canary to learn from, then the new ones in the order of their first shots.
+    /// or a canary to learn from, then the new ones in the order of their first shots. Others leave the bundle's own head; a head that was
+    /// tuned drops classes only where [`Options::drop_classes`] allows it.
     ///
     /// Errors: [`Error::ZeroShots`], [`Error::OneClass`], [`Error::EmptyClass`], options out of range.
     pub fn tune(&mut self, options: &Options) -> Result<Outcome> {
         self.candidate = None;
         let head = self.head.as_deref().map(HeadView::parse).transpose()?;
         let old = head.map(|head| (head, self.canaries.as_slice()));
-        let (outcome, candidate) = tuning::tune(&self.bundle, &self.memory, old, options)?;
+        let own = self.bundle.head.map(|head| head.as_bytes());
+        let options = Options { drop_classes: options.drop_classes || self.head.as_deref() == own, ..*options };
+        let (outcome, candidate) = tuning::tune(&self.bundle, &self.memory, old, &options)?;
         if outcome.decision.accepted {
             self.candidate = Some(candidate);
         }

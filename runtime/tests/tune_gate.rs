@@ -230,9 +230,13 @@ fn classes_do_not_leave_unasked() {
     let old = Some((&base.record[..], &[0, 1][..], &[][..], &[][..]));
     let unasked = run(&shots, &[], 2, old, &Options::default()).unwrap().outcome;
     assert_eq!((unasked.evidence.classes_dropped, unasked.decision.reason.code()), (1, "drops-classes"));
-    let asked = run(&shots, &[], 2, old, &Options { replay_weight: 0.0, ..Options::default() }).unwrap().outcome;
-    assert_eq!((asked.evidence.classes_removed, asked.evidence.classes_dropped), (1, 0));
-    assert_ne!(asked.decision.reason.code(), "drops-classes");
+    for asked in
+        [Options { replay_weight: 0.0, ..Options::default() }, Options { drop_classes: true, ..Options::default() }]
+    {
+        let asked = run(&shots, &[], 2, old, &asked).unwrap().outcome;
+        assert_eq!((asked.evidence.classes_removed, asked.evidence.classes_dropped), (1, 0));
+        assert_ne!(asked.decision.reason.code(), "drops-classes");
+    }
 }
 
 #[test]

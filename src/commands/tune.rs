@@ -12,6 +12,9 @@ use hone_runtime::tune::Options;
 use crate::args::Tune;
 use crate::ui::{Outcome, Ui, share};
 
+/// Classes that a message names at most.
+const NAMED: usize = 8;
+
 pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     check("--l2", args.l2, 1e-12, 1e12)?;
     check("--canary-limit", args.canary_limit, 0.0, 1.0)?;
@@ -32,6 +35,7 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
         // Without replay, classes that have only canaries leave the head.
         options.replay_weight = 0.0;
     }
+    options.drop_classes = args.only_taught || args.fresh;
     let mode = Mode { fresh: args.fresh, dry_run: args.dry_run };
     let tuned = tune(&applied, &mut session, &shots, &options, mode)?;
     print(ui, &tuned);
@@ -73,8 +77,10 @@ pub fn print(ui: &Ui, tuned: &Tuned) {
         table.note += "\n(--canary-limit sets the limit; --only-taught leaves out the classes that you do not teach)";
     }
     if !tuned.classes_dropped.is_empty() {
-        let names: Vec<String> = tuned.classes_dropped.iter().map(|label| format!("'{label}'")).collect();
-        table.note += &format!("\nwithout shots or canaries: {}; --only-taught lets them leave", names.join(", "));
+        let names: Vec<String> = tuned.classes_dropped.iter().take(NAMED).map(|label| format!("'{label}'")).collect();
+        let more = if tuned.classes_dropped.len() > NAMED { ", …" } else { "" };
+        table.note +=
+            &format!("\nwithout shots or canaries: {}{more}; --only-taught lets them leave", names.join(", "));
     }
     ui.table(&table);
     ui.say(match (tuned.generation, tuned.dry_run) {

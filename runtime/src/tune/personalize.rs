@@ -61,11 +61,20 @@ pub struct Options {
     pub replay_weight: f32,
     /// Largest share of canaries that may be lost, 0..=1.
     pub forget_limit: f32,
+    /// Whether classes of the head in use that have neither shots nor replayed canaries may leave when shots come. Without replay they
+    /// may in any case.
+    pub drop_classes: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2: None, tolerance: softmax::TOLERANCE, replay_weight: 1.0, forget_limit: FORGET_LIMIT }
+        Self {
+            l2: None,
+            tolerance: softmax::TOLERANCE,
+            replay_weight: 1.0,
+            forget_limit: FORGET_LIMIT,
+            drop_classes: false,
+        }
     }
 }
 
@@ -189,7 +198,7 @@ pub fn tune(input: &Input<'_>, options: &Options, memory: Memory<'_>, out: Outpu
         }
     }
     let mut evidence = weigh(input, weights, bias, shot_states, canary_states)?;
-    if options.replay_weight > 0.0 && evidence.shots_added > 0 {
+    if !options.drop_classes && options.replay_weight > 0.0 && evidence.shots_added > 0 {
         evidence.classes_dropped = evidence.classes_removed;
     }
     Ok(Outcome {
