@@ -85,7 +85,7 @@ fn classes_whose_shots_were_forgotten_do_not_leave_unasked() {
     lab.digits("more", &[("4", "four"), ("5", "five")], 0..4);
     let refused = lab.run("tune glyphs.hone --store home --json --shots more");
     assert_eq!(refused.code(), 1);
-    let refused: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
+    let refused = refused.document();
     assert_eq!(refused["reason_code"], "drops-classes");
     assert_eq!(refused["classes_dropped"], serde_json::json!(["two", "three"]));
     let taught = lab.run(&format!("{TUNE} more")).json();
