@@ -26,8 +26,6 @@ fn main() -> ExitCode {
         Command::Head(args) => commands::head::run(args, &ui),
         Command::Bench(args) => commands::bench::run(args, &ui),
     };
-    match outcome {
-        Ok(code) => code,
-        Err(error) => ui.error(&error),
-    }
+    let code = outcome.unwrap_or_else(|error| ui.error(&error));
+    ui.close(code)
 }

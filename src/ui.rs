@@ -1,6 +1,7 @@
 //! What the user sees: tables, progress, JSON, errors with their next step.
 
-use std::io::IsTerminal as _;
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,29 +19,31 @@ pub type Outcome = Result<ExitCode, hone_export::Error>;
 pub struct Ui {
     json: bool,
     bars: bool,
+    /// Why standard output took no more: the command's work is done all the same, and its exit code says that the answer is lost.
+    lost: RefCell<Option<io::Error>>,
 }
 
 impl Ui {
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, bars: !json && !quiet && std::io::stderr().is_terminal() }
+        Self { json, bars: !json && !quiet && io::stderr().is_terminal(), lost: RefCell::new(None) }
     }
 
     /// One line of text; nothing with `--json`.
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.json {
-            anstream::println!("{}", text.as_ref());
+            self.print(text.as_ref());
         }
     }
 
     /// A remark that must be seen whatever the output format is.
     pub fn warn(&self, text: impl AsRef<str>) {
-        anstream::eprintln!("warning: {}", text.as_ref());
+        complain(&format!("warning: {}", text.as_ref()));
     }
 
     /// A table; nothing with `--json`.
     pub fn table(&self, table: &Table) {
         if !self.json {
-            anstream::println!("\n{}", render(table));
+            self.print(&format!("\n{}", render(table)));
         }
     }
 
@@ -48,8 +51,8 @@ impl Ui {
     pub fn document(&self, document: &impl Serialize) {
         if self.json {
             match serde_json::to_string_pretty(document) {
-                Ok(text) => anstream::println!("{text}"),
-                Err(e) => anstream::eprintln!("error: {e}"),
+                Ok(text) => self.print(&text),
+                Err(e) => complain(&format!("error: {e}")),
             }
         }
     }
@@ -85,13 +88,37 @@ impl Ui {
             let document = serde_json::json!({
                 "error": { "code": error.code(), "message": error.to_string(), "help": help }
             });
-            anstream::println!("{document:#}");
+            self.print(&format!("{document:#}"));
         } else {
-            anstream::eprintln!("error: {error} [{}]", error.code());
-            anstream::eprintln!("  help: {help}");
+            complain(&format!("error: {error} [{}]\n  help: {help}", error.code()));
         }
         ExitCode::FAILURE
     }
+
+    /// The exit code of a command that ended with `code`: 1 where its answer could not be written whole. A reader that has seen
+    /// enough (`hone … | head`) is no failure.
+    pub fn close(&self, code: ExitCode) -> ExitCode {
+        match self.lost.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&format!("error: the answer could not be written to standard output: {error} [io]"));
+                complain("  help: the work itself is done; see that the output has room, and ask again");
+                ExitCode::FAILURE
+            }
+            _ => code,
+        }
+    }
+
+    fn print(&self, text: &str) {
+        let mut out = anstream::stdout().lock();
+        if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+            self.lost.borrow_mut().get_or_insert(error);
+        }
+    }
+}
+
+/// To standard error, where nothing more can be done about a failure.
+fn complain(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Prints what clap has to say: help and version on standard output with code 0, bad usage with code 2.
@@ -101,7 +128,7 @@ pub fn usage_error(usage: &clap::Error) -> ExitCode {
         let document = serde_json::json!({
             "error": { "code": "usage", "message": usage.render().to_string().trim(), "help": "see hone --help" }
         });
-        anstream::println!("{document:#}");
+        let _ = writeln!(anstream::stdout(), "{document:#}");
     } else if usage.print().is_err() {
         return ExitCode::FAILURE;
     }

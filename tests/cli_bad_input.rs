@@ -84,8 +84,15 @@ fn a_damaged_store_is_reported_and_left_as_it_is() {
     assert_eq!(run.code(), 0);
     assert!(run.text().contains("warning: ") && run.text().contains("gen-00000002.hgen"), "{}", run.text());
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    let run = lab.run("head history glyphs.hone --store home");
-    assert!(run.text().contains("gen-00000001.hgen"), "{}", run.text());
+    // None is whole: no other head answers in its place, and nothing is tuned over it.
+    for command in ["head history", "predict", "tune"] {
+        let rest = match command {
+            "predict" => " test",
+            "tune" => " --shots shots --only-taught",
+            _ => "",
+        };
+        lab.run(&format!("{command} glyphs.hone --store home{rest}")).fails("store-damaged", &["gen-00000001.hgen"]);
+    }
     assert_eq!(std::fs::read(&file).unwrap().len(), whole.len() / 2, "left as it is");
 }
 
@@ -192,4 +199,41 @@ fn settings_out_of_range() {
     }
     let run = lab.run("eval glyphs.hone --data test --rows nowhere.npy#0");
     run.fails("io", &["nowhere.npy"]);
+}
+
+#[test]
+fn a_picture_beside_folders_of_classes_is_no_data_of_its_own() {
+    let lab = Lab::new();
+    for class in ["cat", "dog"] {
+        std::fs::create_dir_all(lab.path(&format!("pets/{class}"))).unwrap();
+        std::fs::write(lab.path(&format!("pets/{class}/a.png")), b"").unwrap();
+    }
+    std::fs::write(lab.path("pets/loose.png"), b"").unwrap();
+    lab.run("eval glyphs.hone --data pets").fails("data", &["pets", "'loose.png'", "'cat'"]);
+}
+
+#[test]
+fn an_output_never_replaces_what_is_read() {
+    let lab = Lab::new();
+    let before = std::fs::read(lab.path("glyphs.hone")).unwrap();
+    lab.run("head export-onnx glyphs.hone --out glyphs.hone --force")
+        .fails("setting", &["glyphs.hone", "the bundle itself"]);
+    assert_eq!(std::fs::read(lab.path("glyphs.hone")).unwrap(), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_printed_is_a_failure_without_a_panic() {
+    let lab = Lab::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_hone"))
+        .args(["tune", "glyphs.hone", "--shots", "shots", "--store", "home", "--only-taught", "--json"])
+        .current_dir(lab.path("."))
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output") && !said.contains("panicked"), "{said}");
+    assert!(lab.path("home/gen-00000001.hgen").is_file(), "what was committed stays");
 }

@@ -213,6 +213,15 @@ pub enum Error {
         /// The store's folder.
         path: String,
     },
+    /// A store has generations, and none of them is whole. A cut in power does not do that.
+    #[cfg(feature = "std")]
+    #[error("{path}: {cause}; no generation of this store is whole")]
+    StoreDamaged {
+        /// The oldest file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// Another process committed since the store was opened.
     #[cfg(feature = "std")]
     #[error("{path}: generation {found} was committed by someone else since the store was opened; open it again")]
@@ -273,6 +282,8 @@ impl Error {
             Self::File { .. } => "file",
             #[cfg(feature = "std")]
             Self::StoreBusy { .. } => "store-busy",
+            #[cfg(feature = "std")]
+            Self::StoreDamaged { .. } => "store-damaged",
             #[cfg(feature = "std")]
             Self::StoreChanged { .. } => "store-changed",
             Self::UnknownGeneration { .. } => "unknown-generation",

@@ -110,6 +110,17 @@ fn a_damaged_newest_generation_is_reported_skipped_and_kept() {
 }
 
 #[test]
+fn a_store_of_which_nothing_is_whole_is_refused_and_left_as_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    commit(&mut Store::open(home.path(), BACKBONE).unwrap(), b"only");
+    let file = home.path().join("gen-00000001.hgen");
+    fs::write(&file, b"noise").unwrap();
+    let error = Store::open(home.path(), BACKBONE).unwrap_err();
+    assert!(error.to_string().contains("gen-00000001.hgen"), "{error}");
+    assert_eq!((error.code(), fs::read(&file).unwrap()), ("store-damaged", b"noise".to_vec()));
+}
+
+#[test]
 fn files_that_are_not_what_their_name_says_are_reported_or_left_alone() {
     let home = tempfile::tempdir().unwrap();
     let mut store = Store::open(home.path(), BACKBONE).unwrap();
@@ -134,9 +145,8 @@ fn a_link_out_of_the_folder_is_not_followed() {
     commit(&mut Store::open(elsewhere.path(), BACKBONE).unwrap(), b"theirs");
     let link = home.path().join("gen-00000001.hgen");
     std::os::unix::fs::symlink(elsewhere.path().join("gen-00000001.hgen"), &link).unwrap();
-    let store = Store::open(home.path(), BACKBONE).unwrap();
-    assert!(store.active().is_none());
-    assert_eq!(store.warnings().len(), 1);
+    let error = Store::open(home.path(), BACKBONE).unwrap_err().to_string();
+    assert!(error.contains("gen-00000001.hgen") && error.contains("not a plain file"), "{error}");
 }
 
 #[test]

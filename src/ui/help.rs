@@ -50,6 +50,9 @@ fn by_code(code: &str) -> Option<&'static str> {
         "one-class" => "give examples of at least two classes",
         "empty-class" => "give examples of every class, or take the class out with `hone head remove-class`",
         "zero-shots" => "give at least one labelled example of each class",
+        "store-damaged" => {
+            "restore the store from a copy; to begin again with the bundle's own head, move its gen-*.hgen files away"
+        }
         "store-busy" => "try again when the other process has finished",
         "store-changed" => "run the command again: it will start from what the other process committed",
         "unknown-generation" => "`hone head history` lists the generations that the store holds",

@@ -61,7 +61,8 @@ impl Store {
     /// Opens the store in the folder `path`. A missing folder is an empty store, made at the first commit.
     ///
     /// Every generation is checked; the highest valid one is active. Refuses a store whose generations were made for
-    /// another backbone than `backbone`.
+    /// another backbone than `backbone`, one with a generation that cannot be read, and one that has generations and none that is
+    /// whole: a cut in power leaves neither.
     pub fn open(path: impl AsRef<Path>, backbone: Fingerprint) -> Result<Self> {
         Store::open_on(Folder::new(path.as_ref()), backbone)
     }
@@ -86,11 +87,17 @@ impl<V: Volume> Store<V> {
                     store.history.push(entry);
                     store.active = Some(generation);
                 }
-                Err(error @ Error::FingerprintMismatch { .. }) => return Err(error),
+                // What cannot be read now may be whole: going on without it would answer with another head, or bury it.
+                Err(error @ (Error::FingerprintMismatch { .. } | Error::File { .. })) => return Err(error),
                 Err(cause) => store.warn(&name, cause),
             }
         }
-        Ok(store)
+        match store.warnings.first() {
+            Some(warning) if store.active.is_none() => {
+                Err(Error::StoreDamaged { path: warning.path.clone(), cause: warning.cause.to_string() })
+            }
+            _ => Ok(store),
+        }
     }
 
     /// The same store, keeping the newest `keep` generations instead of [`DEFAULT_KEEP`]; older ones go at the next commit.
