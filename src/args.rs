@@ -72,6 +72,10 @@ pub struct DataOptions {
     /// Class names, one a line (default: labels.txt beside the data, or folder names)
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
+    /// Column of a .csv that holds the label: its name, its number from 0, or `none` (default: the one called label, class, target
+    /// or y, else the last)
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
     /// Row numbers to use: .npy, `#i` picks line i of a table
     #[arg(long, value_name = "FILE[#i]")]
     pub rows: Option<String>,
@@ -89,6 +93,7 @@ impl DataOptions {
         Ok(Options {
             labels: self.labels.clone(),
             classes: self.classes.clone(),
+            label_column: self.label_column.clone(),
             label_offset: self.label_offset,
             rows: self.rows.as_deref().map(str::parse).transpose()?,
             limit: self.limit,
@@ -143,15 +148,18 @@ pub struct Export {
     /// How activation ranges are chosen: min-max, percentile, entropy, mse
     #[arg(long, default_value = "min-max", value_parser = ["min-max", "percentile", "entropy", "mse"])]
     pub ranges: String,
-    /// Share of the values that the ranges keep, in percent (with --ranges percentile)
-    #[arg(long, default_value_t = 99.99)]
-    pub percentile: f64,
+    /// Share of the values that the ranges keep, in percent (with --ranges percentile) [default: 99.99]
+    #[arg(long)]
+    pub percentile: Option<f64>,
     /// How weights are rounded: compensated (error feedback on the calibration data) or nearest
     #[arg(long, default_value = "compensated", value_parser = ["compensated", "nearest"])]
     pub rounding: String,
     /// Activation type in the ONNX file: uint8 or int8 (the same steps, shifted by 128)
     #[arg(long, default_value = "uint8", value_parser = ["uint8", "int8"])]
     pub activations: String,
+    /// Keep weights to 7 bits, for ONNX Runtime on processors with AVX2 and without VNNI, whose fast 8-bit kernels saturate
+    #[arg(long)]
+    pub reduce_range: bool,
     /// Number of calibration rows used
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub calib_rows: usize,

@@ -27,10 +27,15 @@ fn python() -> Option<String> {
 
 /// Scores of a model by ONNX Runtime: one line a row.
 fn scores(python: &str, folder: &Path, model: &str, rows: &str) -> Vec<Vec<f32>> {
+    scores_with(python, folder, model, rows, None)
+}
+
+/// As [`scores`]; with `default`, whatever ONNX Runtime does on this processor unless told otherwise.
+fn scores_with(python: &str, folder: &Path, model: &str, rows: &str, settings: Option<&str>) -> Vec<Vec<f32>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run_onnxruntime.py");
     let out = folder.join("scores.npy");
     let arguments = [script.as_path(), Path::new(model), Path::new(rows), &out];
-    let run = Command::new(python).args(arguments).current_dir(folder).output().unwrap();
+    let run = Command::new(python).args(arguments).args(settings).current_dir(folder).output().unwrap();
     assert!(run.status.success(), "{model}: {}", String::from_utf8_lossy(&run.stderr));
     let mut scores = npy::ArrayFile::open(out).unwrap();
     (0..scores.shape()[0]).map(|row| scores.row(row).unwrap().to_f32()).collect()
@@ -66,6 +71,27 @@ fn the_quantized_model_answers_as_the_original_does() {
     let same = original.iter().zip(&quantized).filter(|(a, b)| best(a) == best(b)).count();
     println!("same answer on {same} of {} glyphs", original.len());
     assert!(same * 100 >= original.len() * 98, "same answer on {same} of {} glyphs", original.len());
+}
+
+#[test]
+fn seven_bit_weights_need_no_settings() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    hone_json(folder.path(), &["quickstart", "--out", "out"]);
+    let words = "export out/data/glyphs.onnx --calib out/data/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --prep tensor:scale=1/16 --limit 60 --reduce-range --out seven";
+    let exported = hone_json(folder.path(), &words.split(' ').collect::<Vec<_>>());
+    assert_eq!(exported["calibration_rows"], 60, "{exported}");
+    let weights = onnx::read(&folder.path().join("seven/model.int8.onnx")).unwrap();
+    let largest = weights.values.iter().filter_map(|value| match &value.constant {
+        Some(Tensor::I8(codes)) => codes.iter().map(|code| code.unsigned_abs()).max(),
+        _ => None,
+    });
+    assert_eq!(largest.max(), Some(63));
+    inputs(folder.path(), "glyphs-eval.npy", None, "glyphs.npy");
+    let original = scores(&python, folder.path(), "out/data/glyphs.onnx", "glyphs.npy");
+    let quantized = scores_with(&python, folder.path(), "seven/model.int8.onnx", "glyphs.npy", Some("default"));
+    let same = original.iter().zip(&quantized).filter(|(a, b)| best(a) == best(b)).count();
+    assert!(same * 100 >= original.len() * 97, "same answer on {same} of {} glyphs", original.len());
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod rewrite;
 mod scan;
 mod source;
 mod tensor;
+mod wire;
 
 use std::io::Write as _;
 use std::path::Path;

@@ -71,6 +71,16 @@ pub struct Options {
     pub equalize: bool,
     /// Type of activations in the ONNX file.
     pub activations: ActivationType,
+    /// Whether weights keep to 7 bits: then no kernel that adds two products in 16 bits saturates, as ONNX Runtime's do on processors
+    /// with AVX2 and without VNNI.
+    pub reduce_range: bool,
+}
+
+impl Options {
+    /// Largest magnitude of a stored weight.
+    pub(super) const fn weight_max(&self) -> f64 {
+        if self.reduce_range { 63.0 } else { 127.0 }
+    }
 }
 
 impl Default for Options {
@@ -80,7 +90,22 @@ impl Default for Options {
             rounding: Rounding::Compensated,
             equalize: true,
             activations: ActivationType::Uint8,
+            reduce_range: false,
         }
+    }
+}
+
+/// Whether ONNX Runtime's fast 8-bit kernels saturate on this processor, unless a session sets `session.x64quantprecision` to 1: so do
+/// those for AVX2 without VNNI.
+#[must_use]
+pub fn saturates_here() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        !(std::is_x86_feature_detected!("avxvnni") || std::is_x86_feature_detected!("avx512vnni"))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
     }
 }
 
@@ -158,7 +183,7 @@ pub fn int8(
     };
     let measured = walk.value_ranges(&network, &channels, &factors, options.ranges)?;
     let steps = ranges::steps(&network, &measured);
-    let (layers, rounded) = walk.fit(&network, &steps, &factors, options.rounding, progress)?;
+    let (layers, rounded) = walk.fit(&network, &steps, &factors, options, progress)?;
     let graph = emit::qdq(&network, &steps, &rounded, &factors, options.activations)?;
     let embedding = steps[embedding.0].ok_or_else(|| Error::InvalidModel {
         model: network.graph.name.clone(),

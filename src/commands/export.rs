@@ -36,9 +36,15 @@ pub fn export(request: &Request, ui: &Ui) -> Result<Exported, Error> {
 
 fn request(args: &Export) -> Result<Request, Error> {
     let ranges = match args.ranges.as_str() {
-        "percentile" if (50.0..=100.0).contains(&args.percentile) => RangeMethod::Percentile(args.percentile),
-        "percentile" => {
-            let why = format!("{} is outside 50..=100", args.percentile);
+        "percentile" => match args.percentile.unwrap_or(99.99) {
+            share if (50.0..=100.0).contains(&share) => RangeMethod::Percentile(share),
+            share => {
+                let why = format!("{share} is outside 50..=100");
+                return Err(Error::Setting { name: "--percentile".into(), why });
+            }
+        },
+        _ if args.percentile.is_some() => {
+            let why = "it belongs to --ranges percentile, which is not given".to_owned();
             return Err(Error::Setting { name: "--percentile".into(), why });
         }
         "entropy" => RangeMethod::Entropy,
@@ -62,6 +68,7 @@ fn request(args: &Export) -> Result<Request, Error> {
             ranges,
             rounding: if args.rounding == "nearest" { Rounding::Nearest } else { Rounding::Compensated },
             activations: if args.activations == "int8" { ActivationType::Int8 } else { ActivationType::Uint8 },
+            reduce_range: args.reduce_range,
             ..quantize::Options::default()
         },
         calibration_rows: args.calib_rows,
@@ -117,6 +124,15 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
     vec![table]
 }
 
+/// Says what ONNX Runtime does on processors like this one.
+pub fn saturation(ui: &Ui) {
+    if quantize::saturates_here() {
+        ui.say(
+            "\nONNX Runtime's fast 8-bit kernels saturate on this processor (no VNNI) and may answer wrongly: set session.x64quantprecision to 1, or export with --reduce-range.",
+        );
+    }
+}
+
 fn print(request: &Request, exported: &Exported, ui: &Ui) {
     for table in tables(request, exported) {
         ui.table(&table);
@@ -126,6 +142,9 @@ fn print(request: &Request, exported: &Exported, ui: &Ui) {
     }
     if let Native::Refused(why) = &exported.native {
         ui.say(format!("\nThe native engine does not run this backbone, tract does: {why}"));
+    }
+    if request.precision == Precision::Int8 && !request.quantize.reduce_range {
+        saturation(ui);
     }
     ui.say("");
     for file in &exported.files {

@@ -163,6 +163,11 @@ fn line(entry: &Entry, newest: Option<u32>) -> Value {
 fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &Path, force: bool, ui: &Ui) -> Result<()> {
     let in_force = applied.head_in_force(target.store.as_deref())?;
     in_force.warnings.iter().for_each(|warning| ui.warn(warning));
+    let same = |path: &Path| matches!((path.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(applied.path) {
+        let why = format!("{} is the bundle itself; name another file", out.display());
+        return Err(Error::Setting { name: "--out".into(), why });
+    }
     let head = in_force.view()?;
     let plain = plain::join(applied, &head, &[])?;
     onnx::write(&plain.graph, out, &WriteOptions { overwrite: force, ..WriteOptions::default() })?;
@@ -175,6 +180,9 @@ fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &Path, force: bo
         plain.difference,
         plain.provider_difference
     ));
+    if applied.bundle.precision == hone_runtime::bundle::Precision::Int8 {
+        super::export::saturation(ui);
+    }
     ui.document(&json!({
         "model": out.display().to_string(),
         "generation": in_force.generation,

@@ -57,6 +57,16 @@ impl Applied<'_> {
         let values = match extension.as_str() {
             "wav" => RawRow::Audio(Clip::open(path)?),
             "jpg" | "jpeg" | "png" | "bmp" => RawRow::Image(Picture::open(path)?),
+            "csv" => {
+                // A row of exactly as many numbers as the model takes has no column for a label.
+                let unlabelled = Options { label_column: Some("none".into()), ..Options::default() };
+                if let Ok(mut whole) = Source::open(path, &unlabelled)
+                    && whole.row(0).is_ok_and(|row| self.preprocessor.apply(&row).is_ok())
+                {
+                    return self.embed(&mut whole, &mut |_, _| ());
+                }
+                return self.embed(&mut Source::open(path, &Options::default())?, &mut |_, _| ());
+            }
             _ => return self.embed(&mut Source::open(path, &Options::default())?, &mut |_, _| ()),
         };
         let row = Row { index: 0, label: None, id: path.display().to_string(), values };

@@ -59,6 +59,12 @@ impl Files {
 pub(super) fn list(root: &Path) -> Result<Listed> {
     let (files, folders) = entries(root)?;
     let here: Vec<String> = files.into_iter().filter(|name| kind(name).is_some()).collect();
+    if let (Some(file), Some(folder)) = (here.first(), with_files(root, &folders)?) {
+        let why = format!(
+            "both '{file}' and the sub-folder '{folder}' have rows: put every file into a sub-folder of its class, or name a folder without sub-folders"
+        );
+        return Err(Error::data(root, why));
+    }
     if !here.is_empty() {
         let sound = one_kind(&here, root)?.unwrap_or(false);
         let files = Files { root: root.to_path_buf(), place: root.to_path_buf(), names: here, sound };
@@ -96,6 +102,16 @@ pub(super) fn list(root: &Path) -> Result<Listed> {
     let sound = one_kind(&names, root)?.unwrap_or(false);
     let files = Files { root: root.to_path_buf(), place: root.to_path_buf(), names, sound };
     Ok(Listed { files, classes: Some((labels, folders)) })
+}
+
+/// The first of `folders` that has pictures or sounds.
+fn with_files<'a>(root: &Path, folders: &'a [String]) -> Result<Option<&'a str>> {
+    for folder in folders {
+        if entries(&root.join(folder))?.0.iter().any(|name| kind(name).is_some()) {
+            return Ok(Some(folder));
+        }
+    }
+    Ok(None)
 }
 
 /// Names of files and of folders in byte order; hidden ones are passed over.

@@ -1,7 +1,7 @@
 //! Sound: wav files to mono samples in −1..1. Integers of 8, 16, 24 and 32 bits and 32-bit floats; the channels of
 //! stereo are averaged. Nothing is resampled here.
 
-use std::io::BufReader;
+use std::io::{BufReader, Cursor, Read, Seek as _};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 
 /// Most samples (all channels together) of one file: 23 minutes of mono at 48 kHz.
 pub const MAX_SAMPLES: u32 = 1 << 26;
+
+/// Most bytes of the chunk that states the format; 40 are in use.
+const MAX_FORMAT_BYTES: u32 = 1 << 12;
 
 /// A clip of mono sound.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +30,7 @@ impl Clip {
     /// [`Error::Io`], [`Error::Malformed`] for another format or a file cut short, [`Error::TooLarge`] beyond
     /// [`MAX_SAMPLES`], [`Error::NonFinite`], [`Error::Data`] for a clip without samples.
     pub fn open(path: &Path) -> Result<Self> {
-        let file_bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        let mut reader = WavReader::new(BufReader::new(super::open_plain(path)?)).map_err(|e| failed(path, e))?;
+        let mut reader = WavReader::new(chunks(path)?).map_err(|e| failed(path, e))?;
         let spec = reader.spec();
         let (count, channels) = (reader.len(), usize::from(spec.channels));
         if count == 0 || channels == 0 || spec.sample_rate == 0 {
@@ -41,13 +43,6 @@ impl Clip {
                 needs: format!("{count} samples"),
                 limit: format!("{MAX_SAMPLES} samples"),
             });
-        }
-        let declared = u64::from(count) * u64::from(spec.bits_per_sample.div_ceil(8));
-        if declared > file_bytes {
-            return Err(Error::malformed(
-                path,
-                format!("cut short: {declared} bytes of samples declared, the file has {file_bytes}"),
-            ));
         }
         let samples: Vec<f32> = match spec.sample_format {
             SampleFormat::Float => reader.samples::<f32>().collect::<hound::Result<_>>(),
@@ -65,6 +60,52 @@ impl Clip {
             _ => samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect(),
         };
         Ok(Self { sample_rate: spec.sample_rate, samples })
+    }
+}
+
+/// The file's format and samples alone: other chunks may lie before them, those of odd length with a byte behind.
+fn chunks(path: &Path) -> Result<impl Read + use<>> {
+    let mut file = BufReader::new(super::open_plain(path)?);
+    let field = |file: &mut BufReader<std::fs::File>| -> Result<[u8; 4]> {
+        let mut bytes = [0; 4];
+        file.read_exact(&mut bytes).map_err(|e| failed(path, hound::Error::IoError(e)))?;
+        Ok(bytes)
+    };
+    let (riff, _, wave) = (field(&mut file)?, field(&mut file)?, field(&mut file)?);
+    if (&riff, &wave) != (b"RIFF", b"WAVE") {
+        return Err(Error::malformed(path, "not a wav file: it does not begin with RIFF and WAVE"));
+    }
+    let mut format: Option<Vec<u8>> = None;
+    loop {
+        let (name, length) = (field(&mut file)?, u32::from_le_bytes(field(&mut file)?));
+        match (&name, &format) {
+            (b"data", Some(format)) => {
+                let at = file.stream_position().map_err(Error::io(path))?;
+                let left = file.get_ref().metadata().map_err(Error::io(path))?.len().saturating_sub(at);
+                if u64::from(length) > left {
+                    let why = format!("cut short: {length} bytes of samples declared, {left} are there");
+                    return Err(Error::malformed(path, why));
+                }
+                let mut head = Vec::from(*b"RIFF");
+                head.extend((format.len() as u32).saturating_add(length).saturating_add(20).to_le_bytes());
+                head.extend(b"WAVEfmt ");
+                head.extend((format.len() as u32).to_le_bytes());
+                head.extend(format);
+                head.extend(b"data");
+                head.extend(length.to_le_bytes());
+                return Ok(Cursor::new(head).chain(file.take(u64::from(length))));
+            }
+            (b"data", None) => return Err(Error::malformed(path, "its samples come before their format")),
+            (b"fmt ", _) if length <= MAX_FORMAT_BYTES => {
+                let mut bytes = vec![0; length as usize];
+                file.read_exact(&mut bytes).map_err(|e| failed(path, hound::Error::IoError(e)))?;
+                format = Some(bytes);
+            }
+            _ => {
+                file.seek_relative(i64::from(length)).map_err(Error::io(path))?;
+            }
+        }
+        file.seek_relative(i64::from(length % 2)).map_err(Error::io(path))?;
     }
 }
 
@@ -118,6 +159,17 @@ mod tests {
         }
         assert_eq!(open(&encode(1, 32, true, &[1, -2])).unwrap().samples, [0.25, -0.5]);
         assert_eq!(open(&encode(2, 16, false, &[16384, 0, -32768, -16384])).unwrap().samples, [0.25, -0.75]);
+    }
+
+    #[test]
+    fn chunks_of_odd_length_before_the_samples_are_passed_over() {
+        let plain = encode(1, 16, false, &[16384, -32768]);
+        let mut noted = plain[..12].to_vec();
+        noted.extend(*b"LIST\x05\0\0\0abcde\0");
+        noted.extend(&plain[12..]);
+        assert_eq!(open(&noted).unwrap().samples, [0.5, -1.0]);
+        let why = open(&noted[..noted.len() - 3]).unwrap_err().to_string();
+        assert!(why.contains("4 bytes of samples declared, 1 are there"), "{why}");
     }
 
     #[test]

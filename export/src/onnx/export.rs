@@ -9,12 +9,13 @@ use tract_onnx::pb::type_proto;
 
 use super::WriteOptions;
 use super::opset::{self, Target};
+use super::wire;
 use crate::graph::op::{Attribute, Padding, Window};
 use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, ValueId};
 use crate::{Error, Result};
 
 /// The whole model, all data inside.
-pub(super) fn export(graph: &Graph, options: &WriteOptions) -> Result<pb::ModelProto> {
+pub(super) fn export(graph: &Graph, options: &WriteOptions) -> Result<wire::Model> {
     let dtypes = dtypes(graph);
     let target = opset::choose(graph, &dtypes, options.opset)?;
     let mut writer = Writer::new(graph, dtypes, target.opset)?;
@@ -30,7 +31,7 @@ pub(super) fn export(graph: &Graph, options: &WriteOptions) -> Result<pb::ModelP
     let name = if graph.name.is_empty() { "graph" } else { &graph.name };
     let Target { opset, domains } = target;
     let imports = std::iter::once((String::new(), opset)).chain(domains);
-    Ok(pb::ModelProto {
+    Ok(wire::Model {
         // Each opset came with a version of the format; a reader of the one reads the other.
         ir_version: options.ir_version.max(match opset {
             ..19 => 0,
@@ -40,15 +41,13 @@ pub(super) fn export(graph: &Graph, options: &WriteOptions) -> Result<pb::ModelP
         opset_import: imports.map(|(domain, version)| pb::OperatorSetIdProto { domain, version }).collect(),
         producer_name: options.producer.clone(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(pb::GraphProto {
+        graph: Some(wire::Graph {
             name: name.to_owned(),
             node: writer.nodes,
             initializer: writer.initializers,
             input: inputs,
             output: outputs,
-            ..Default::default()
         }),
-        ..Default::default()
     })
 }
 
@@ -82,7 +81,7 @@ struct Writer<'a> {
     names: HashSet<String>,
     /// Values that exist at this point: inputs, written constants, outputs of written nodes.
     defined: Vec<bool>,
-    nodes: Vec<pb::NodeProto>,
+    nodes: Vec<wire::Node>,
     initializers: Vec<pb::TensorProto>,
 }
 
@@ -125,14 +124,13 @@ impl<'a> Writer<'a> {
             Op::Other { domain, op_type, .. } => (domain.clone(), op_type.clone()),
             typed => (String::new(), typed.name()),
         };
-        self.nodes.push(pb::NodeProto {
+        self.nodes.push(wire::Node {
             input: form.inputs,
             output: node.outputs.iter().map(|&id| self.graph.value(id).name.clone()).collect(),
             name: node.name.clone(),
             op_type,
             domain,
             attribute: form.attributes,
-            ..Default::default()
         });
         Ok(())
     }
@@ -359,23 +357,23 @@ impl<'a> Writer<'a> {
 /// Inputs and attributes of one node as they are written.
 struct Form {
     inputs: Vec<String>,
-    attributes: Vec<pb::AttributeProto>,
+    attributes: Vec<wire::Attribute>,
 }
 
 impl Form {
     fn push(&mut self, name: &str, value: &Attribute) {
-        let mut proto = pb::AttributeProto { name: name.to_owned(), ..Default::default() };
+        let mut proto = wire::Attribute { name: name.to_owned(), ..Default::default() };
         let ty = match value {
             Attribute::Int(i) => {
-                proto.i = *i;
+                proto.i = Some(*i);
                 AttributeType::Int
             }
             Attribute::Float(f) => {
-                proto.f = *f;
+                proto.f = Some(*f);
                 AttributeType::Float
             }
             Attribute::String(s) => {
-                proto.s.clone_from(s);
+                proto.s = Some(s.clone());
                 AttributeType::String
             }
             Attribute::Ints(v) => {

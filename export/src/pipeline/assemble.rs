@@ -214,18 +214,19 @@ fn statistics(spec: &EmbeddingSpec, embeddings: &[u8]) -> Result<(Vec<u8>, f32)>
 }
 
 /// Calibration embeddings that the base head answers with their class: the data's label where its name is one of the model's
-/// classes, the head's own answer where there is no label. An example that is answered wrongly cannot tell forgetting.
+/// classes, the head's own answer where there is no label or where the data's classes are others. An example that is answered wrongly cannot tell forgetting.
 fn choose_canaries(
     head: &HeadView<'_>,
     spec: &EmbeddingSpec,
     embeddings: &[u8],
     rows: &Calibration,
 ) -> Result<(Vec<u16>, Vec<u8>)> {
+    let known = rows.class_names().iter().any(|name| head.labels().iter().any(|label| label == name));
     let mut count = vec![0usize; head.classes()];
     let (mut classes, mut kept) = (Vec::new(), Vec::new());
     for (i, row) in embeddings.chunks_exact(spec.row_bytes()).enumerate() {
         let answer = head.predict(row)?.class;
-        let agrees = rows.class_name(i).is_none_or(|name| head.label(answer) == Some(name.as_str()));
+        let agrees = !known || rows.class_name(i).is_none_or(|name| head.label(answer) == Some(name.as_str()));
         if agrees && count[answer] < CANARIES_PER_CLASS {
             count[answer] += 1;
             classes.push(answer as u16);

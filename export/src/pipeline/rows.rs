@@ -28,7 +28,11 @@ impl Calibration {
         if request.calibration_rows == 0 {
             return Err(Error::Setting { name: "--calib-rows".into(), why: "at least 1 is needed".into() });
         }
-        let source = open(&request.calibration, &request.data)?;
+        let mut source = open(&request.calibration, &request.data)?;
+        if source.is_labelled() && !request.data.balance {
+            // Also where `--limit` takes a part: the first rows of a folder of classes are all of one class.
+            source = open(&request.calibration, &DataOptions { balance: true, ..request.data.clone() })?;
+        }
         if source.len() == 0 {
             return Err(Error::data(&request.calibration, "no rows"));
         }
@@ -40,14 +44,10 @@ impl Calibration {
         }
         let preprocessor = Preprocessor::new(&request.preprocess, &shape[1..])?;
         let limit = request.calibration_rows.min(source.len());
-        let chosen = if source.is_labelled() && !request.data.balance {
-            let options = DataOptions { balance: true, limit: Some(limit), ..request.data.clone() };
-            let balanced = open(&request.calibration, &options)?;
-            let place: std::collections::HashMap<usize, usize> =
-                source.indices().iter().enumerate().map(|(at, &row)| (row, at)).collect();
-            balanced.indices().iter().filter_map(|row| place.get(row).copied()).collect()
+        let chosen: Vec<usize> = if source.is_labelled() {
+            (0..limit).collect()
         } else {
-            (0..limit).map(|i| i * source.len() / limit).collect::<Vec<_>>()
+            (0..limit).map(|i| i * source.len() / limit).collect()
         };
         let used: std::collections::HashSet<usize> = chosen.iter().copied().collect();
         let others = (0..source.len()).filter(|i| !used.contains(i)).collect();
@@ -80,6 +80,11 @@ impl Calibration {
         let count = limit.min(from.len());
         let tensors = (0..count).map(|i| self.tensor(from[i * from.len() / count])).collect::<Result<_>>()?;
         Ok((tensors, held_out))
+    }
+
+    /// Names of the data's classes; none where it has no labels.
+    pub fn class_names(&self) -> &[String] {
+        self.source.classes()
     }
 
     /// Class of calibration row `index`, by name, where the data has labels.

@@ -35,6 +35,12 @@ pub(super) fn plan(request: &Request, name: &str) -> Result<Plan> {
     if let Some(path) = files.into_iter().find(|path| path.is_dir()) {
         return Err(Error::Io { path: path.clone(), source: std::io::ErrorKind::IsADirectory.into() });
     }
+    let inputs = [&request.model, &request.calibration];
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if let Some(input) = inputs.into_iter().find(|input| files.into_iter().any(|file| same(file, input))) {
+        let why = format!("{} is read by this export and would be overwritten; name another folder", input.display());
+        return Err(Error::Setting { name: "--out".into(), why });
+    }
     let taken = files.into_iter().find(|path| path.exists());
     match taken {
         Some(path) if !request.force => Err(Error::Exists(path.clone())),

@@ -112,7 +112,7 @@ pub(super) struct LayerMoments {
 /// Rounded weights of one layer.
 #[derive(Debug, Clone)]
 pub(super) struct Rounded {
-    /// [O, K] in −127..=127.
+    /// [O, K] in −127..=127, or in −63..=63.
     pub weights: Array2<i8>,
     /// [O].
     pub scales: Vec<f32>,
@@ -130,6 +130,7 @@ pub(super) fn fit(
     moments: &LayerMoments,
     input_scale: f32,
     compensate: bool,
+    weight_max: f64,
 ) -> Rounded {
     let groups = moments.groups.len();
     let per_group = original.nrows() / groups;
@@ -152,12 +153,12 @@ pub(super) fn fit(
             .map(|o| {
                 let top = w.row(o).iter().fold(0.0f64, |a, v| a.max(v.abs()));
                 let for_bias = f64::from(bias[g * per_group + o].abs()) / (f64::from(input_scale) * f64::from(1 << 30));
-                (top / 127.0).max(for_bias).max(1e-12)
+                (top / weight_max).max(for_bias).max(1e-12)
             })
             .collect();
         let damping = strength.min(DAMPING.1).max(DAMPING.0) * units(m);
-        let rounded = compensate.then(|| compensated(&w, &scales, m, damping)).flatten();
-        let rounded = rounded.unwrap_or_else(|| nearest(&w, &scales));
+        let rounded = compensate.then(|| compensated(&w, &scales, m, damping, weight_max)).flatten();
+        let rounded = rounded.unwrap_or_else(|| nearest(&w, &scales, weight_max));
         for o in 0..per_group {
             let row = g * per_group + o;
             // Steps, as they will be stored: an f32 scale.
@@ -214,12 +215,12 @@ fn ridge(w0: &Array2<f64>, m: &Centred, lambda: f64) -> Option<Array2<f64>> {
     Some(w0 + &solve_rows(&l, &(&m.c - &w0.dot(&m.h))))
 }
 
-fn nearest(w: &Array2<f64>, scales: &[f64]) -> Array2<i8> {
-    Array2::from_shape_fn(w.dim(), |(o, i)| (w[[o, i]] / scales[o]).round().clamp(-127.0, 127.0) as i8)
+fn nearest(w: &Array2<f64>, scales: &[f64], max: f64) -> Array2<i8> {
+    Array2::from_shape_fn(w.dim(), |(o, i)| (w[[o, i]] / scales[o]).round().clamp(-max, max) as i8)
 }
 
 /// Rounding with error feedback; `None` when the damped moment cannot be factored.
-fn compensated(w: &Array2<f64>, scales: &[f64], m: &Centred, damping: f64) -> Option<Array2<i8>> {
+fn compensated(w: &Array2<f64>, scales: &[f64], m: &Centred, damping: f64, max: f64) -> Option<Array2<i8>> {
     let k = w.ncols();
     // Inputs with the largest variance first: their errors can still be spread.
     let mut order: Vec<usize> = (0..k).collect();
@@ -235,7 +236,7 @@ fn compensated(w: &Array2<f64>, scales: &[f64], m: &Centred, damping: f64) -> Op
     for (o, &scale) in scales.iter().enumerate() {
         let mut row: Vec<f64> = order.iter().map(|&i| w[[o, i]]).collect();
         for i in 0..k {
-            let q = (row[i] / scale).round().clamp(-127.0, 127.0);
+            let q = (row[i] / scale).round().clamp(-max, max);
             out[[o, order[i]]] = q as i8;
             let error = (row[i] - q * scale) / u[[i, i]];
             let spread = u.slice(s![i, i + 1..]);
@@ -290,8 +291,8 @@ mod tests {
         let (x, w) = (inputs(24, 400), inputs(6, 24).mapv(|v| v * 0.2));
         let w = w.slice(s![.., ..24]).to_owned();
         let moments = layer(&x, &w);
-        let compensated = error(&fit(&w, &[0.0; 6], &moments, 0.01, true), &x, &w);
-        let nearest = error(&fit(&w, &[0.0; 6], &moments, 0.01, false), &x, &w);
+        let compensated = error(&fit(&w, &[0.0; 6], &moments, 0.01, true, 127.0), &x, &w);
+        let nearest = error(&fit(&w, &[0.0; 6], &moments, 0.01, false, 127.0), &x, &w);
         assert!(compensated < 0.7 * nearest, "{compensated} against {nearest}");
     }
 
@@ -299,7 +300,7 @@ mod tests {
     fn the_mean_is_exact_after_the_bias_correction() {
         let x = inputs(10, 200).mapv(|v| v + 0.4);
         let w = inputs(3, 10);
-        let rounded = fit(&w, &[0.0; 3], &layer(&x, &w), 0.01, false);
+        let rounded = fit(&w, &[0.0; 3], &layer(&x, &w), 0.01, false, 127.0);
         let wq = Array2::from_shape_fn(w.dim(), |(o, i)| f32::from(rounded.weights[[o, i]]) * rounded.scales[o]);
         let difference = w.dot(&x) - wq.dot(&x);
         for (o, row) in difference.rows().into_iter().enumerate() {
@@ -311,7 +312,7 @@ mod tests {
     fn inputs_without_variance_leave_the_weights_alone() {
         let x = Array2::from_elem((4, 50), 0.5);
         let w = inputs(2, 4);
-        let rounded = fit(&w, &[0.0; 2], &layer(&x, &w), 0.01, true);
+        let rounded = fit(&w, &[0.0; 2], &layer(&x, &w), 0.01, true, 127.0);
         assert!(error(&rounded, &x, &w) < 1e-6);
         assert!(rounded.weights.iter().all(|&q| q != -128));
     }

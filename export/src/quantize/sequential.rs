@@ -10,7 +10,7 @@ use super::fit::{self, LayerMoments, Moments, Rounded};
 use super::network::{Bounds, Network, Step as NetStep, Weighted};
 use super::ranges::{Measured, left_over};
 use super::spool::Spool;
-use super::{Rounding, Rows, Step};
+use super::{Options, Rounding, Rows, Step};
 use crate::calibrate::{Extremes, Histogram, RangeMethod};
 use crate::graph::{Graph, Op, Tensor, ValueId, eval, window::Geometry};
 use crate::{Error, Result};
@@ -289,7 +289,7 @@ impl<'a> Walk<'a> {
         network: &Network,
         steps: &[Option<Step>],
         factors: &Factors,
-        rounding: Rounding,
+        options: &Options,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Vec<LayerReport>, Vec<Option<Rounded>>)> {
         let mut frontier: Vec<Option<Pair>> = network.graph.values.iter().map(|_| None).collect();
@@ -307,7 +307,7 @@ impl<'a> Walk<'a> {
             let layer = match &step.weighted {
                 Some(weighted) => {
                     let targets = Targets { network, steps, factors, index: i, step, weighted };
-                    Some(self.fit_layer(&targets, &frontier, rounding)?)
+                    Some(self.fit_layer(&targets, &frontier, options)?)
                 }
                 None => None,
             };
@@ -332,9 +332,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The layer's moments over all rows, and the fit.
-    fn fit_layer(&self, t: &Targets<'_>, frontier: &[Option<Pair>], rounding: Rounding) -> Result<Rounded> {
+    fn fit_layer(&self, t: &Targets<'_>, frontier: &[Option<Pair>], options: &Options) -> Result<Rounded> {
         let layer = float_layer(t.weighted)?;
-        let compensate = rounding == Rounding::Compensated && t.moments() <= MAX_MOMENTS;
+        let compensate = options.rounding == Rounding::Compensated && t.moments() <= MAX_MOMENTS;
         let offsets = self.observe(t, frontier, &layer, 0, None)?;
         let parts: Vec<Observed> = (0..PARTS.min(self.rows))
             .into_par_iter()
@@ -368,7 +368,7 @@ impl<'a> Walk<'a> {
         let moments = LayerMoments { groups, x_offset: offsets.x_offset, t_offset: offsets.t_offset };
         let input = t.step.node.inputs[0].ok_or_else(|| missing(&t.network.graph, t.step))?;
         let scale = t.steps[input.0].ok_or_else(|| missing(&t.network.graph, t.step))?.scale;
-        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, scale, compensate))
+        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, scale, compensate, options.weight_max()))
     }
 
     /// One row's columns and targets: their means per group when `into` is `None`, otherwise added to its moments (the second ones

@@ -144,7 +144,7 @@ fn commands(out: &Path) -> Vec<String> {
     vec![
         format!("hone inspect {data}/glyphs.onnx"),
         format!(
-            "hone export {data}/glyphs.onnx --calib {data}/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --model-classes {data}/glyphs-labels.txt --prep {PREPROCESS} --out my-glyphs"
+            "hone export {data}/glyphs.onnx --calib {data}/glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt --model-classes {data}/glyphs-labels.txt --prep {PREPROCESS} --calib-rows 235 --name glyphs --out my-glyphs"
         ),
         format!(
             "hone tune {out}/glyphs.hone --shots {data}/digits-x.npy --labels digits-y.npy --classes digits-labels.txt --rows {data}/digits-k20.npy#0 --store {out}/home --only-taught"

@@ -10,6 +10,9 @@ use hone_export::Error;
 use hone_models as models;
 use tempfile::TempDir;
 
+/// What the quickstart commits.
+const FIRST_GENERATION: &str = "gen-00000001.hgen";
+
 pub struct Staging {
     /// Holds `new`, and for a moment `old`; gone with its content when dropped.
     hidden: TempDir,
@@ -31,6 +34,13 @@ impl Staging {
         }
         if replaces && !force {
             return Err(Error::Exists(out.to_path_buf()));
+        }
+        if replaces && let Some(own) = not_ours(out)? {
+            let why = format!(
+                "{} is not of a quickstart's making, so its folder is not replaced; move it away",
+                own.display()
+            );
+            return Err(Error::Setting { name: "--out".into(), why });
         }
         let absolute = std::path::absolute(out).map_err(Error::io(out))?;
         let beside = absolute.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
@@ -73,4 +83,30 @@ impl Staging {
             other => other,
         }
     }
+}
+
+/// Something in a quickstart's folder that came later: the owner's file, or a generation that was tuned since.
+fn not_ours(out: &Path) -> Result<Option<PathBuf>, Error> {
+    let is_made = |name: &str| {
+        let folders = ["data", "home"];
+        let endings = [".onnx", ".hone", ".html"];
+        folders.contains(&name) || endings.iter().any(|ending| name.ends_with(ending))
+    };
+    for (folder, is_made) in [
+        (out.to_path_buf(), &is_made as &dyn Fn(&str) -> bool),
+        (out.join("home"), &|name: &str| !name.ends_with(".hgen") || name == FIRST_GENERATION),
+    ] {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io(&folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(Error::io(&folder))?;
+            if !is_made(&entry.file_name().to_string_lossy()) {
+                return Ok(Some(entry.path()));
+            }
+        }
+    }
+    Ok(None)
 }
