@@ -212,6 +212,11 @@ impl Error {
             Self::InvalidModel { why, .. } => Self::InvalidModel { model: file, why },
             Self::NoHead { why, .. } => Self::NoHead { model: file, why },
             Self::NonFinite { what, value, index } => Self::NonFinite { what: format!("{file}: {what}"), value, index },
+            Self::Unsupported { node, op, why } => Self::Unsupported { node, op, why: format!("{why} ({file})") },
+            Self::IllegalCut { tensor, why } => Self::IllegalCut { tensor, why: format!("{why} ({file})") },
+            Self::TooCostly { node, op, needs, limit, unit } => {
+                Self::TooCostly { node, op: format!("{op}, {file}"), needs, limit, unit }
+            }
             other => other,
         }
     }
