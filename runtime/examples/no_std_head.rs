@@ -43,7 +43,7 @@ fn learn(record: &mut [u8]) -> Result<(Prediction, bool, u32)> {
         }
     }
     let shots = Labelled { rows: Rows::new(&rows, DIM)?, classes: &labels };
-    let input = Input { spec: EMBEDDING, classes: CLASSES, shots, canaries: None, old: None };
+    let input = Input { spec: EMBEDDING, classes: CLASSES, shots, canaries: None, old: None, prior: None };
     let (mut values, mut indices) = ([0.0; VALUES], [0; INDICES]);
     let (mut weights, mut bias) = ([0.0; CLASSES * DIM], [0.0; CLASSES]);
     // What a store keeps beside the head, so that the next tuning can tell better from worse.

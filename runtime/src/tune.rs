@@ -13,7 +13,7 @@
 //! let spec = EmbeddingSpec { dim: 3, kind: EmbeddingKind::Int8(QuantParams { scale: 0.1, zero_point: 0 }) };
 //! let rows = [90, 10, 0, 80, 0, 10, 0, 90, 10, 10, 80, 0];
 //! let shots = Labelled { rows: Rows::new(&rows, 3)?, classes: &[0, 0, 1, 1] };
-//! let input = Input { spec, classes: 2, shots, canaries: None, old: None };
+//! let input = Input { spec, classes: 2, shots, canaries: None, old: None, prior: None };
 //!
 //! // All memory is the caller's; the sizes are constants.
 //! let (mut values, mut indices) = ([0.0; Memory::values_len(4, 0, 3, 2)], [0; Memory::indices_len(4, 0)]);
@@ -29,10 +29,12 @@
 //! ```
 
 pub mod gate;
+mod hold_back;
 mod linalg;
 pub mod loo;
 mod newton;
 mod personalize;
+mod prior;
 pub mod softmax;
 mod space;
 mod tridiagonal;
@@ -40,5 +42,6 @@ mod workspace;
 
 pub use gate::{Decision, Evidence, LeftOut, Reason};
 pub use personalize::{Input, Labelled, Memory, NO_CLASS, OldHead, Options, Outcome, Output, tune};
+pub use prior::Prior;
 pub use softmax::Fit;
 pub use workspace::workspace_len;

@@ -47,6 +47,7 @@ fn run(case: &Case) -> (Outcome, u32, u32) {
         shots: labelled(&shot_rows[..], &shot_classes[..]),
         canaries: (m > 0).then(|| labelled(&canary_rows[..], &canary_classes[..])),
         old: None,
+        prior: None,
     };
     let mut values = vec![f32::NAN; Memory::values_len(n, m, dim, classes)];
     let mut indices = vec![0; Memory::indices_len(n, m)];

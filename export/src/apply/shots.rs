@@ -115,6 +115,7 @@ pub fn tuned(spec: EmbeddingSpec, shots: &Embedded, at: &[usize], options: &Opti
         shots: Labelled { rows: Rows::new(&rows, spec.row_bytes())?, classes: &classes },
         canaries: None,
         old: None,
+        prior: None,
     };
     let memory = Memory { values: &mut values, indices: &mut indices };
     let out = Output { weights: &mut weights, bias: &mut bias, shots: &mut states, canaries: &mut [] };

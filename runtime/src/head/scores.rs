@@ -85,7 +85,8 @@ impl HeadView<'_> {
         Ok(if squares == 0.0 { 0.0 } else { 1.0 / libm::sqrtf(squares) })
     }
 
-    fn logit(&self, class: usize, row: &[u8], factor: f32) -> Result<f32> {
+    /// Score of one class, products with the stored steps or values being multiplied by `factor`.
+    pub(crate) fn logit(&self, class: usize, row: &[u8], factor: f32) -> Result<f32> {
         let unknown = Error::UnknownClass { class, classes: self.classes() };
         let (Some(bias), Some(weights)) = (self.bias(class), self.weight_row(class)) else {
             return Err(unknown);

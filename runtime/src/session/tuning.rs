@@ -11,14 +11,15 @@ use crate::head::{HeadParts, HeadView, Kind, Weights};
 use crate::quant::symmetric_row;
 use crate::store::Measures;
 use crate::tensor::Rows;
-use crate::tune::{self, Input, Labelled, LeftOut, Memory, NO_CLASS, OldHead, Options, Outcome, Output};
+use crate::tune::{self, Input, Labelled, LeftOut, Memory, NO_CLASS, OldHead, Options, Outcome, Output, Prior};
 
 /// Code of the default solver in [`Measures::method`].
 const SOFTMAX: u16 = 1;
 
 /// Tunes on all of `shots` and the bundle's canaries; `old` is the head in use and what it knows of the canaries.
 ///
-/// The new head has the classes of the old one that have a shot or a replayed canary, in their order, then the shots' new ones.
+/// The new head has the classes of the old one that have a shot or a replayed canary, or that the bundle's own head speaks for where any
+/// canary is replayed, in their order; then the shots' new ones.
 pub(super) fn tune(
     bundle: &Bundle<'_>,
     shots: &Shots,
@@ -31,11 +32,17 @@ pub(super) fn tune(
         canaries.iter().map(|(class, _)| labels.and_then(|labels| labels.get(class)).unwrap_or_default()).collect()
     });
     let replayed = |label: &str| options.replay_weight > 0.0 && canary_labels.contains(&label);
+    // Its rows speak for classes without examples, as long as there are canaries to hold the new ones back.
+    let base = bundle.head.filter(|head| head.kind() == Kind::Softmax);
+    let replays = old.is_some_and(|(head, _)| head.labels().iter().any(replayed));
+    let in_base = |label: &str| replays && base.is_some_and(|base| base.labels().position(label).is_some());
     let taught = |label: &str| shots.labels().iter().any(|known| known == label);
 
     let mut labels: Vec<&str> = Vec::new();
     let known = old.iter().flat_map(|(head, _)| head.labels().iter());
-    for label in known.filter(|label| replayed(label) || taught(label)).chain(shots.labels().iter().map(String::as_str))
+    for label in known
+        .filter(|label| replayed(label) || in_base(label) || taught(label))
+        .chain(shots.labels().iter().map(String::as_str))
     {
         if !labels.contains(&label) {
             labels.push(label);
@@ -47,12 +54,15 @@ pub(super) fn tune(
     let canary_classes: Vec<u16> = canary_labels.iter().map(|label| class_in_new(label)).collect();
     let class_of: Vec<u16> =
         labels.iter().map(|label| index(old.and_then(|(head, _)| head.labels().position(label)))).collect();
+    let base_class_of: Vec<u16> =
+        labels.iter().map(|label| index(base.and_then(|base| base.labels().position(label)))).collect();
     let input = Input {
         spec,
         classes: labels.len(),
         shots: Labelled { rows: Rows::new(shots.rows(), spec.row_bytes())?, classes: &shot_classes },
         canaries: canaries.map(|canaries| Labelled { rows: canaries.rows(), classes: &canary_classes }),
         old: old.map(|(head, canaries)| OldHead { head, class_of: &class_of, shots: &shot_states, canaries }),
+        prior: base.map(|head| Prior { head, class_of: &base_class_of }),
     };
 
     let (n, m, dim, classes) = (shot_classes.len(), canary_classes.len(), spec.dim, labels.len());

@@ -74,6 +74,10 @@ pub struct Evidence {
     pub known_gained: usize,
     /// Of the known ones, right by the old head only.
     pub known_lost: usize,
+    /// Shots new to the old head of a class that it knows, to whose class the new head gives more when they are left out.
+    pub surer: usize,
+    /// The same, less.
+    pub less_sure: usize,
     /// Canaries of classes in both heads, with a fair answer of both.
     pub canaries: usize,
     /// Of those, right by the old head.
@@ -170,6 +174,15 @@ pub enum Reason {
         /// Accuracy of the new head on them.
         after: f32,
     },
+    /// Accepted: as many shots are gained as lost, and of the new ones clearly more have become surer than less sure.
+    Surer {
+        /// Shots whose class has become likelier.
+        surer: usize,
+        /// Shots whose class has become less likely.
+        less_sure: usize,
+        /// Shots compared.
+        shots: usize,
+    },
     /// Refused: as many shots are gained as lost.
     NoDifference {
         /// Shots compared.
@@ -200,6 +213,7 @@ impl Reason {
             Self::Guessing { .. } => "guessing",
             Self::LosesKnown { .. } => "loses-known",
             Self::Better { .. } => "better",
+            Self::Surer { .. } => "surer",
             Self::NoDifference { .. } => "no-difference",
             Self::Worse { .. } => "worse",
         }
@@ -210,14 +224,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ClassesRemoved => f.write_str("classes removed"),
-            Self::DropsClasses { classes } => write!(
-                f,
-                "drops classes: {classes} of the head in use have neither shots nor canaries; teach them too, or ask for the taught classes alone"
-            ),
-            Self::Forgets { before, after, limit } => write!(
-                f,
-                "forgets: canaries {before:.2} -> {after:.2}, limit {limit:.2}; teach more shots, or allow it with a higher forget limit"
-            ),
+            Self::DropsClasses { classes } => {
+                write!(f, "drops classes: {classes} of the head in use have neither shots nor canaries")
+            }
+            Self::Forgets { before, after, limit } => {
+                write!(f, "forgets: canaries {before:.2} -> {after:.2}, limit {limit:.2}")
+            }
             Self::FirstHead { accuracy: Some(accuracy), shots } => {
                 write!(f, "first head, leave-one-out {accuracy:.2} on {shots} shots")
             }
@@ -230,15 +242,17 @@ impl fmt::Display for Reason {
             Self::Guessing { accuracy, shots } => {
                 write!(f, "no better than guessing ({accuracy:.2} on {shots} shots): are the labels right?")
             }
-            Self::LosesKnown { gained, lost, shots, limit } => write!(
-                f,
-                "loses known classes: +{gained} -{lost} of {shots} shots, limit {limit:.2}; teach more shots of them, or allow it with a higher forget limit"
-            ),
+            Self::LosesKnown { gained, lost, shots, limit } => {
+                write!(f, "loses known classes: +{gained} -{lost} of {shots} shots, limit {limit:.2}")
+            }
             Self::Better { gained, lost, shots, before, after } => {
                 write!(f, "better: +{gained} -{lost} of {shots} shots (leave-one-out {before:.2} -> {after:.2})")
             }
+            Self::Surer { surer, less_sure, shots } => {
+                write!(f, "surer: the same answers to {shots} shots, {surer} of them surer and {less_sure} less sure")
+            }
             Self::NoDifference { shots } => {
-                write!(f, "no difference on {shots} shots; the shots are kept for next time")
+                write!(f, "no difference on {shots} shots")
             }
             Self::Worse { gained, lost, shots } => write!(f, "worse: +{gained} -{lost} of {shots} shots"),
         }
@@ -299,6 +313,12 @@ pub fn decide(evidence: &Evidence, forget_limit: f32) -> Decision {
     let Evidence { judged: shots, gained, lost, .. } = *e;
     match gained.cmp(&lost) {
         core::cmp::Ordering::Greater => accept(Reason::Better { gained, lost, shots, before, after }),
+        // One standard deviation of a coin's sum, as everywhere here.
+        core::cmp::Ordering::Equal
+            if e.surer.saturating_sub(e.less_sure) as f32 > libm::sqrtf((e.surer + e.less_sure) as f32) =>
+        {
+            accept(Reason::Surer { surer: e.surer, less_sure: e.less_sure, shots })
+        }
         core::cmp::Ordering::Equal => refuse(Reason::NoDifference { shots }),
         core::cmp::Ordering::Less => refuse(Reason::Worse { gained, lost, shots }),
     }

@@ -6,15 +6,20 @@
 //! from its class's prior; that share is given back, since a shot to be judged in use takes nothing from the prior. Shots whose class has no
 //! other shot cannot be judged and do not count.
 
-use super::linalg::sum;
+use super::linalg::{dot3, sum};
+use super::prior::{self, Prior};
 use super::space::{Side, Space};
 use super::tridiagonal;
 use super::workspace::Buffers;
 
 /// Strengths that are tried, weakest first.
 pub const GRID: [f32; 8] = [0.003_906_25, 0.007_812_5, 0.015_625, 0.031_25, 0.062_5, 0.125, 0.25, 0.5];
+/// Strengths that are tried where there is a prior to stay with. Stronger ones would leave it to the biases of new classes to be found.
+pub const PRIOR_GRID: [f32; 8] = [0.001_953_125, 0.003_906_25, 0.007_812_5, 0.015_625, 0.031_25, 0.062_5, 0.125, 0.25];
 /// Strength where leave-one-out has nothing to say (one shot a class).
 pub const DEFAULT_L2: f32 = 0.125;
+/// The same where there is a prior.
+const DEFAULT_PRIOR_L2: f32 = 0.031_25;
 /// Mean curvature p·(1 − p) of the softmax that relates its strength to the companion's.
 const COMPANION_CURVATURE: f32 = 0.2;
 /// The answer for a shot that cannot be judged.
@@ -38,6 +43,8 @@ pub struct Judged<'a> {
     pub own: usize,
     /// Number of classes C.
     pub classes: usize,
+    /// The head that is started from; its scores of every shot are in `image`.
+    pub prior: Option<Prior<'a>>,
 }
 
 impl Judged<'_> {
@@ -62,27 +69,33 @@ pub fn choose(
     answers.fill(UNJUDGED);
     let total = sum(space.weights);
     count(space, judged, total, b);
+    baseline(space, judged, total, b);
     targets(space, judged, b);
     let eligible = b.bias_step.iter().filter(|&&count| count >= 2.0).count();
-    let single = [if let [only] = strengths { *only } else { DEFAULT_L2 }];
-    let strengths = if eligible < 2 { &single } else { strengths };
+    let enough = if judged.prior.is_some() { 1 } else { 2 };
+    let default = if judged.prior.is_some() { DEFAULT_PRIOR_L2 } else { DEFAULT_L2 };
+    let single = [if let [only] = strengths { *only } else { default }];
+    let strengths = if eligible < enough { &single } else { strengths };
+    let companion = if judged.prior.is_some() { curvature(space, judged, total, b) } else { COMPANION_CURVATURE };
     let mut best: Option<(f32, f32)> = None;
     for &l2 in strengths {
-        left_out_errors(space, judged, l2 / COMPANION_CURVATURE, total, b);
-        let error = squared_error(judged, b);
+        left_out_errors(space, judged, l2 / companion, total, b);
+        let error = squared_error(judged, space.weights, b);
         if best.is_none_or(|(least, _)| error <= least) {
             best = Some((error, l2));
             record_answers(space, judged, b, answers);
         }
     }
-    let own = judged.own();
-    let scored = answers.iter().zip(judged.labels).take(own).filter(|(answer, _)| **answer != UNJUDGED);
+    let accuracy = if eligible >= enough { accuracy(judged, answers) } else { None };
+    Choice { l2: best.map_or(DEFAULT_L2, |(_, l2)| l2), accuracy }
+}
+
+/// Share of right answers among the owner's shots that are judged.
+pub fn accuracy(judged: &Judged<'_>, answers: &[u16]) -> Option<f32> {
+    let scored = answers.iter().zip(judged.labels).take(judged.own()).filter(|(answer, _)| **answer != UNJUDGED);
     let (right, scored) =
         scored.fold((0u32, 0u32), |(right, scored), (answer, label)| (right + u32::from(answer == label), scored + 1));
-    Choice {
-        l2: best.map_or(DEFAULT_L2, |(_, l2)| l2),
-        accuracy: (eligible >= 2 && scored > 0).then(|| right as f32 / scored as f32),
-    }
+    (scored > 0).then(|| right as f32 / scored as f32)
 }
 
 /// Per class: weight's share (`bias_product`), shots (`bias_residual`), own shots (`bias_step`).
@@ -100,13 +113,44 @@ fn count(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &mut Buffers<'_>
         }
     }
     b.bias_product.iter_mut().for_each(|share| *share /= total);
+    if let Some(prior) = judged.prior {
+        // Of a class that the prior knows something remains when its only shot is left out.
+        for counts in [&mut *b.bias_residual, &mut *b.bias_step] {
+            let known = counts.iter_mut().enumerate().filter(|(class, _)| prior.class(*class).is_some());
+            known.for_each(|(_, count)| *count += 1.0);
+        }
+    }
+}
+
+/// Mean of p·(1 − p) over shots and classes of what [`baseline`] left: a prior is sure of most rows, and a softmax as sure is far flatter
+/// than an even one.
+fn curvature(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &Buffers<'_>) -> f32 {
+    let mut spread = 0.0;
+    for p in b.probability.chunks_exact(space.width) {
+        spread += dot3(space.weights, p, p);
+    }
+    ((1.0 - spread / total) / (judged.classes as f32 - 1.0)).clamp(1e-4, COMPANION_CURVATURE)
+}
+
+/// What every shot's probabilities are before any is learned from, into `probability`, and the bias that goes with it.
+fn baseline(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &mut Buffers<'_>) {
+    if let Some(prior) = &judged.prior {
+        prior::start(prior, judged.labels.len(), total, space.width, space.weights, b);
+        return;
+    }
+    for ((p, bias), &share) in
+        b.probability.chunks_exact_mut(space.width).zip(b.bias.iter_mut()).zip(b.bias_product.iter())
+    {
+        p.fill(share);
+        *bias = libm::logf(share);
+    }
 }
 
 /// The weighted, centred one-hot targets, pulled back into `residual`.
 fn targets(space: &Space<'_>, judged: &Judged<'_>, b: &mut Buffers<'_>) {
-    for (y, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
-        for (y, &root) in y.iter_mut().zip(space.roots) {
-            *y = -prior * root;
+    for (y, before) in b.work.chunks_exact_mut(space.width).zip(b.probability.chunks_exact(space.width)) {
+        for ((y, &before), &root) in y.iter_mut().zip(before).zip(space.roots) {
+            *y = -before * root;
         }
     }
     for (i, (&label, &root)) in judged.labels.iter().zip(space.roots).enumerate() {
@@ -133,9 +177,7 @@ fn left_out_errors(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, total: f3
         }
         Side::Dimensions => {
             space.combine(b.correction, b.work);
-            for (z, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
-                z.iter_mut().for_each(|z| *z += prior);
-            }
+            b.work.iter_mut().zip(b.probability.iter()).for_each(|(z, &before)| *z += before);
             add_one_hot(judged, space.width, b.work, |_| -1.0);
             b.per_shot.iter_mut().for_each(|h| *h = 1.0 - *h);
             1.0
@@ -146,9 +188,11 @@ fn left_out_errors(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, total: f3
         *rest = scale / (*rest - w / total).max(1e-6);
         *back = w / (total - w);
     }
-    for (z, &prior) in b.work.chunks_exact_mut(space.width).zip(b.bias_product.iter()) {
-        for ((z, &inverse), &back) in z.iter_mut().zip(b.per_shot.iter()).zip(b.per_shot_sum.iter()) {
-            *z = *z * inverse - prior * back;
+    for (z, before) in b.work.chunks_exact_mut(space.width).zip(b.probability.chunks_exact(space.width)) {
+        for (((z, &before), &inverse), &back) in
+            z.iter_mut().zip(before).zip(b.per_shot.iter()).zip(b.per_shot_sum.iter())
+        {
+            *z = *z * inverse - before * back;
         }
     }
     let back = &*b.per_shot_sum;
@@ -164,8 +208,8 @@ fn add_one_hot(judged: &Judged<'_>, width: usize, scores: &mut [f32], value: imp
     }
 }
 
-/// Over the owner's shots whose class has another.
-fn squared_error(judged: &Judged<'_>, b: &mut Buffers<'_>) -> f32 {
+/// Over the owner's shots whose class has another; with a prior, what is replayed counts by its weight.
+fn squared_error(judged: &Judged<'_>, weights: &[f32], b: &mut Buffers<'_>) -> f32 {
     let squares = &mut *b.per_shot;
     squares.fill(0.0);
     for errors in b.work.chunks_exact(squares.len()) {
@@ -174,7 +218,12 @@ fn squared_error(judged: &Judged<'_>, b: &mut Buffers<'_>) -> f32 {
         }
     }
     let own = squares.iter().zip(judged.labels).take(judged.own());
-    own.filter(|(_, label)| at_least_two(b.bias_step, **label)).map(|(square, _)| square).sum()
+    let own: f32 = own.filter(|(_, label)| at_least_two(b.bias_step, **label)).map(|(square, _)| square).sum();
+    if judged.prior.is_none() {
+        return own;
+    }
+    let replayed = squares.iter().zip(weights).skip(judged.own());
+    own + replayed.map(|(square, weight)| weight * square).sum::<f32>()
 }
 
 fn at_least_two(counts: &[f32], label: u16) -> bool {
@@ -184,8 +233,13 @@ fn at_least_two(counts: &[f32], label: u16) -> bool {
 fn record_answers(space: &Space<'_>, judged: &Judged<'_>, b: &Buffers<'_>, answers: &mut [u16]) {
     for (i, (answer, &label)) in answers.iter_mut().zip(judged.labels).enumerate() {
         // An own shot that is the only own one of its class would be judged by strangers' canaries alone.
-        let counts = if i < judged.own() { &*b.bias_step } else { &*b.bias_residual };
-        if !at_least_two(counts, label) {
+        let known = judged.prior.is_some_and(|prior| prior.class(usize::from(label)).is_some());
+        let (counts, enough) = match (i < judged.own(), known) {
+            (true, true) => (&*b.bias_step, 3.0),
+            (true, false) => (&*b.bias_step, 2.0),
+            (false, _) => (&*b.bias_residual, 2.0),
+        };
+        if counts.get(usize::from(label)).is_none_or(|&count| count < enough) {
             continue;
         }
         let mut best = (f32::NEG_INFINITY, 0u16);

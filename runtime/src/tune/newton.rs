@@ -1,11 +1,13 @@
 //! Softmax regression with L2, by inexact Newton steps.
 //!
-//! Minimises Σᵢ wᵢ·CE(softmax(zᵢ + b), yᵢ) + (λ/2)·‖W‖² over the unknown of a [`Space`] and the unpenalised bias b.
+//! Minimises Σᵢ wᵢ·CE(softmax(zᵢ + b), yᵢ) + (λ/2)·‖W‖² over the unknown of a [`Space`] and the unpenalised bias b. With a prior
+//! ([`super::prior`]) its scores are added to the zᵢ, and W and b are what is added to its rows.
 //! Each Newton system is solved by conjugate gradients (truncated as in Dembo, Eisenstat and Steihaug 1982), with the
 //! Hessian that has a mean curvature in place of each shot's as preconditioner: tridiagonal in the basis of the space, whatever the
 //! curvature. It starts from the classes' priors and one such step, which is a ridge solution.
 
 use super::linalg::{axpy, dot, dot3, exp, sum, xpay};
+use super::prior::Prior;
 use super::space::Space;
 use super::tridiagonal;
 use super::workspace::Buffers;
@@ -34,20 +36,26 @@ pub struct Problem<'a> {
     pub classes: usize,
     /// λ.
     pub l2: f32,
+    /// The head whose scores each shot starts from; the biases of its classes are penalised too.
+    pub prior: Option<Prior<'a>>,
     /// Relative accuracy of the objective at which to stop.
     pub tolerance: f32,
 }
 
-/// Solves from what [`super::loo::choose`] left: the classes' priors in `bias_product` and the gradient there in `residual`, negative. The
-/// unknown is left in `buffers.unknown`, the bias in `buffers.bias`.
+impl Problem<'_> {
+    /// What the bias of a class is penalised with: λ where the prior knows the class, like one more weight.
+    fn bias_ridge(&self, class: usize) -> f32 {
+        if self.prior.is_some_and(|prior| prior.class(class).is_some()) { self.l2 } else { 0.0 }
+    }
+}
+
+/// Solves from what [`super::loo::choose`] left: where to start in `bias` and `image`, and the gradient there in `residual`, negative. The
+/// unknown is left in `buffers.unknown`, the bias in `buffers.bias`; with a prior both are what is added to its own.
 pub fn solve(problem: &Problem<'_>, b: &mut Buffers<'_>) -> Solved {
     let Problem { space, l2, tolerance, .. } = problem;
     let (l2, total) = (*l2, sum(space.weights));
-    for values in [&mut *b.unknown, &mut *b.image, &mut *b.step_image, &mut *b.bias_step] {
+    for values in [&mut *b.unknown, &mut *b.step_image, &mut *b.bias_step] {
         values.fill(0.0);
-    }
-    for (bias, &prior) in b.bias.iter_mut().zip(b.bias_product.iter()) {
-        *bias = libm::logf(prior);
     }
     let mut objective = evaluate(problem, 0.0, b);
     space.t.factor(mean_curvature(problem, total, b), l2, b.lower, b.inverse);
@@ -62,7 +70,7 @@ pub fn solve(problem: &Problem<'_>, b: &mut Buffers<'_>) -> Solved {
         gradient(problem, b);
         let curvature = mean_curvature(problem, total, b);
         space.t.factor(curvature, l2, b.lower, b.inverse);
-        let rz = precondition(space, curvature * total, b);
+        let rz = precondition(problem, curvature * total, b);
         if rz.is_nan() || rz <= 2.0 * tolerance * objective.max(1e-10) {
             return Solved { objective, steps: steps + 1, converged: !rz.is_nan() };
         }
@@ -72,7 +80,7 @@ pub fn solve(problem: &Problem<'_>, b: &mut Buffers<'_>) -> Solved {
 }
 
 /// Mean of p·(1 − p) over shots, as the curvature that all classes share.
-fn mean_curvature(problem: &Problem<'_>, total: f32, b: &Buffers<'_>) -> f32 {
+pub fn mean_curvature(problem: &Problem<'_>, total: f32, b: &Buffers<'_>) -> f32 {
     let mut spread = 0.0;
     for p in b.probability.chunks_exact(problem.space.width) {
         spread += dot3(problem.space.weights, p, p);
@@ -99,14 +107,20 @@ fn gradient(problem: &Problem<'_>, b: &mut Buffers<'_>) {
     }
     space.pull(b.work, b.residual);
     axpy(-problem.l2, b.unknown, b.residual);
+    if problem.prior.is_some() {
+        for (class, (r, &bias)) in b.bias_residual.iter_mut().zip(b.bias.iter()).enumerate() {
+            *r -= problem.bias_ridge(class) * bias;
+        }
+    }
 }
 
 /// Preconditioned residual into `correction`; returns the inner product with the residual.
-fn precondition(space: &Space<'_>, bias_curvature: f32, b: &mut Buffers<'_>) -> f32 {
+fn precondition(problem: &Problem<'_>, bias_curvature: f32, b: &mut Buffers<'_>) -> f32 {
+    let space = &problem.space;
     b.correction.copy_from_slice(b.residual);
     tridiagonal::solve(b.lower, b.inverse, b.correction, space.size);
-    for (u, &r) in b.bias_correction.iter_mut().zip(b.bias_residual.iter()) {
-        *u = r / bias_curvature;
+    for (class, (u, &r)) in b.bias_correction.iter_mut().zip(b.bias_residual.iter()).enumerate() {
+        *u = r / (bias_curvature + problem.bias_ridge(class));
     }
     space.inner(b.residual, b.correction) + dot(b.bias_residual, b.bias_correction)
 }
@@ -137,7 +151,7 @@ fn conjugate_gradients(problem: &Problem<'_>, b: &mut Buffers<'_>, mut rz: f32, 
         axpy(alpha, b.bias_direction, b.bias_step);
         axpy(-alpha, b.correction, b.residual);
         axpy(-alpha, b.bias_product, b.bias_residual);
-        let next = precondition(space, bias_curvature, b);
+        let next = precondition(problem, bias_curvature, b);
         if next.is_nan() || next < enough {
             return;
         }
@@ -166,6 +180,11 @@ fn curvature_along(problem: &Problem<'_>, b: &mut Buffers<'_>) {
             *q = root * (*q - p * s);
         }
         *h = dot(q, space.roots);
+    }
+    if problem.prior.is_some() {
+        for (class, (h, &bias)) in b.bias_product.iter_mut().zip(b.bias_direction.iter()).enumerate() {
+            *h += problem.bias_ridge(class) * bias;
+        }
     }
 }
 
@@ -231,6 +250,12 @@ fn evaluate(problem: &Problem<'_>, t: f32, b: &mut Buffers<'_>) -> f32 {
     let mut norm = space.inner(b.unknown, b.unknown);
     if t != 0.0 {
         norm += t * (2.0 * space.inner(b.unknown, b.step) + t * space.inner(b.step, b.step));
+    }
+    if problem.prior.is_some() {
+        for (class, (&bias, &dbias)) in b.bias.iter().zip(b.bias_step.iter()).enumerate() {
+            let bias = bias + t * dbias;
+            loss += 0.5 * f64::from(problem.bias_ridge(class)) * f64::from(bias * bias);
+        }
     }
     (loss + 0.5 * f64::from(problem.l2) * f64::from(norm)) as f32
 }

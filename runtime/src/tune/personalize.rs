@@ -2,12 +2,17 @@
 
 use super::gate::{Decision, Evidence, FORGET_LIMIT, LeftOut, decide};
 use super::loo::UNJUDGED;
+use super::prior::Prior;
 use super::softmax::{self, Fit, Source, predict};
 use super::workspace::workspace_len;
 use crate::error::{Error, Result};
 use crate::head::HeadView;
 use crate::quant::EmbeddingSpec;
 use crate::tensor::Rows;
+
+/// Share of the forget limit that new classes may use up. Canaries are rows that the bundle's head gets right: what becomes of them is the
+/// least that becomes of others.
+const TAKEN: f32 = 0.25;
 
 /// Stands for "no such class in the other head".
 pub const NO_CLASS: u16 = u16::MAX;
@@ -47,6 +52,8 @@ pub struct Input<'a> {
     pub canaries: Option<Labelled<'a>>,
     /// The head in use, if there is one.
     pub old: Option<OldHead<'a>>,
+    /// The bundle's own head, if there is one: what is started from where canaries are replayed.
+    pub prior: Option<Prior<'a>>,
 }
 
 /// How to tune.
@@ -56,7 +63,7 @@ pub struct Options {
     pub l2: Option<f32>,
     /// Relative accuracy of the objective at which to stop.
     pub tolerance: f32,
-    /// How much all canaries together weigh against the owner's shots, though never more than shot for shot. 0: canaries only
+    /// How much all canaries together weigh against the owner's shots; without a prior never more than shot for shot. 0: canaries only
     /// judge, and classes without shots of the owner's are refused.
     pub replay_weight: f32,
     /// Largest share of canaries that may be lost, 0..=1.
@@ -140,11 +147,15 @@ pub struct Outcome {
 /// Tunes, and decides whether the new head is to be used. Allocates nothing; the same input gives the same bits on every target.
 ///
 /// All shots are fitted together with the canaries of the new head's classes, so that classes without shots of the owner's stay.
-/// Each canary weighs min(1, shots per class / canaries per class) · `replay_weight`.
+/// Each canary weighs shots per class / canaries per class, without a prior 1 at most, times `replay_weight`.
+///
+/// Where canaries are replayed and there is a prior, the new head is the prior's plus what the examples ask for; its classes need no
+/// examples then. New classes are held back so that the known ones lose at most a quarter of the forget limit to them, by left-out
+/// canaries.
 ///
 /// # Errors
 /// [`Error::ZeroShots`] without shots, unless a class was removed; [`Error::OneClass`]; [`Error::EmptyClass`] for a class that has
-/// neither shots nor replayed canaries; [`Error::UnknownClass`] for a class index beyond the head; [`Error::Shape`] and
+/// neither shots nor replayed canaries nor a row of the prior; [`Error::UnknownClass`] for a class index beyond the head; [`Error::Shape`] and
 /// [`Error::Buffer`] for sizes that do not fit; [`Error::Bounds`] and [`Error::NonFinite`] for options and rows that are out of range.
 pub fn tune(input: &Input<'_>, options: &Options, memory: Memory<'_>, out: Output<'_>) -> Result<Outcome> {
     let Output { weights, bias, shots: shot_states, canaries: canary_states } = out;
@@ -179,10 +190,15 @@ pub fn tune(input: &Input<'_>, options: &Options, memory: Memory<'_>, out: Outpu
     let order = order.get(..replayed).unwrap_or_default();
     let labels = labels.get(..n + replayed).unwrap_or_default();
     let answers = answers.get_mut(..n + replayed).unwrap_or_default();
-    let replay_weight = replay_weight(labels, n, input.classes) * options.replay_weight;
+    let prior = input.prior.filter(|prior| replayed > 0 && prior.is_usable());
+    let balance = replay_weight(labels, n, input.classes);
+    // With a prior a known class is worth as much as a taught one, however few canaries it has.
+    let balance = if prior.is_some() { balance } else { balance.min(1.0) };
+    let replay_weight = (balance * options.replay_weight).clamp(1e-6, 1e6);
 
     let source = Source { spec: input.spec, own: input.shots.rows, replay: input.canaries.map(|c| c.rows), order };
-    let examples = softmax::Examples { source, labels, own: n, classes: input.classes };
+    let lose = options.forget_limit * TAKEN;
+    let examples = softmax::Examples { source, labels, own: n, classes: input.classes, prior, lose };
     let solver = softmax::Options { l2: options.l2, tolerance: options.tolerance };
     softmax::check_problem(&examples, &solver, weights, bias, answers)?;
     let weight_of = |i| if i < n { 1.0 } else { replay_weight };
@@ -198,6 +214,9 @@ pub fn tune(input: &Input<'_>, options: &Options, memory: Memory<'_>, out: Outpu
         }
     }
     let mut evidence = weigh(input, weights, bias, shot_states, canary_states)?;
+    if prior.is_some() {
+        (evidence.surer, evidence.less_sure) = compare_probabilities(input, memory.values)?;
+    }
     if !options.drop_classes && options.replay_weight > 0.0 && evidence.shots_added > 0 {
         evidence.classes_dropped = evidence.classes_removed;
     }
@@ -218,14 +237,14 @@ fn canaries_in<'a>(input: &Input<'a>) -> impl Iterator<Item = (usize, u16)> + us
     classes.iter().copied().enumerate().filter(|(_, class)| *class != NO_CLASS)
 }
 
-/// min(1, shots per class / canaries per class), counting classes that have any; 1 without shots.
+/// Shots per class / canaries per class, counting classes that have any; 1 without shots.
 fn replay_weight(labels: &[u16], own: usize, classes: usize) -> f32 {
     let Some((shots, canaries)) = labels.split_at_checked(own) else { return 1.0 };
     let per_class = |labels: &[u16]| {
         let used = (0..classes).filter(|&c| labels.iter().any(|&label| usize::from(label) == c)).count();
         labels.len() as f32 / used.max(1) as f32
     };
-    if shots.is_empty() || canaries.is_empty() { 1.0 } else { (per_class(shots) / per_class(canaries)).min(1.0) }
+    if shots.is_empty() || canaries.is_empty() { 1.0 } else { per_class(shots) / per_class(canaries) }
 }
 
 fn state_of(answer: u16, label: u16) -> LeftOut {
@@ -259,6 +278,22 @@ fn check(input: &Input<'_>, options: &Options) -> Result<()> {
     for (what, value) in [("canaries", canaries), ("classes", input.classes)] {
         if value > most {
             return Err(Error::Bounds { what, value: value as u64, min: 0, max: most as u64 });
+        }
+    }
+    if let Some(prior) = &input.prior {
+        let (expected, got) = (input.classes, prior.class_of.len());
+        if expected != got {
+            return Err(Error::Shape { what: "classes in terms of the bundle's own head", expected, got });
+        }
+        if prior.head.embedding() != input.spec {
+            return Err(Error::Malformed {
+                what: "head of the bundle",
+                why: "it takes other embeddings than these shots",
+            });
+        }
+        let classes = prior.head.classes();
+        if let Some(&class) = prior.class_of.iter().find(|&&c| c != NO_CLASS && usize::from(c) >= classes) {
+            return Err(Error::UnknownClass { class: usize::from(class), classes });
         }
     }
     if let Some(old) = &input.old {
@@ -341,6 +376,27 @@ fn weigh(
         e.canaries_after += usize::from(new_ok);
     }
     Ok(e)
+}
+
+/// How many of the shots that are new to the head in use, of classes that it knows, have become surer and less sure; their left-out
+/// probabilities are in the first of `values`, what follows is scratch.
+fn compare_probabilities(input: &Input<'_>, values: &mut [f32]) -> Result<(usize, usize)> {
+    let Some(old) = &input.old else { return Ok((0, 0)) };
+    let (n, classes) = (input.shots.classes.len(), old.head.classes());
+    let (mut surer, mut less_sure) = (0, 0);
+    let Some((new, scratch)) = values.split_at_mut_checked(n) else { return Ok((0, 0)) };
+    let Some(scores) = scratch.get_mut(..classes) else { return Ok((0, 0)) };
+    for (i, ((row, &class), &new)) in input.shots.rows.iter().zip(input.shots.classes).zip(new.iter()).enumerate() {
+        let its_class = old.class_of.get(usize::from(class)).copied().unwrap_or(NO_CLASS);
+        if its_class == NO_CLASS || old.shots.get(i).copied().unwrap_or_default() != LeftOut::New {
+            continue;
+        }
+        old.head.scores(row, scores)?;
+        let before = scores.get(usize::from(its_class)).copied().unwrap_or_default();
+        surer += usize::from(new > before);
+        less_sure += usize::from(new < before);
+    }
+    Ok((surer, less_sure))
 }
 
 fn verdict(state: LeftOut) -> Option<bool> {

@@ -7,9 +7,11 @@
 
 use half::f16;
 
+use super::hold_back::hold_back;
 use super::linalg::{axpy, axpy_each, columns_times, dot, padded, products_of_rows, sum};
-use super::loo::{self, GRID, Judged};
+use super::loo::{self, GRID, Judged, PRIOR_GRID};
 use super::newton::{self, Problem};
+use super::prior::Prior;
 use super::space::{Side, Space};
 use super::tridiagonal::{self, Tridiagonal};
 use super::workspace::{Buffers, carve};
@@ -56,6 +58,10 @@ pub(super) struct Examples<'a> {
     pub labels: &'a [u16],
     pub own: usize,
     pub classes: usize,
+    /// The head to start from, where there is one.
+    pub prior: Option<Prior<'a>>,
+    /// Share of the replayed rows that new classes may take from those that the prior knows.
+    pub lose: f32,
 }
 
 /// Relative accuracy of the objective unless the caller says otherwise: rounding the weights to int8 moves it by more.
@@ -117,7 +123,7 @@ pub fn solve(
         }
     }
     let source = Source { spec: shots.spec, own: shots.rows, replay: None, order: &[] };
-    let examples = Examples { source, labels: shots.labels, own: n, classes: shots.classes };
+    let examples = Examples { source, labels: shots.labels, own: n, classes: shots.classes, prior: None, lose: 0.0 };
     check_problem(&examples, options, w, b, answers)?;
     solve_examples(
         &examples,
@@ -130,7 +136,8 @@ pub fn solve(
     )
 }
 
-/// [`solve`] on checked sizes, with replayed examples after the owner's shots.
+/// [`solve`] on checked sizes, with replayed examples after the owner's shots. With a prior, the probability that each example's own class
+/// has when the example is left out is in the first values of `memory` afterwards.
 pub(super) fn solve_examples(
     examples: &Examples<'_>,
     options: &Options,
@@ -140,7 +147,7 @@ pub(super) fn solve_examples(
     b: &mut [f32],
     answers: &mut [u16],
 ) -> Result<Fit> {
-    let Examples { ref source, labels, classes, .. } = *examples;
+    let Examples { ref source, labels, classes, prior, .. } = *examples;
     let (n, dim) = (labels.len(), source.spec.dim);
     let (width, size) = (padded(n), padded(n.min(dim)));
     let (basis, reflectors, mut buffers) = carve(memory, n, dim, classes)?;
@@ -168,6 +175,10 @@ pub(super) fn solve_examples(
         }
         *inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
     }
+    let prior_scale = match &prior {
+        Some(prior) => offsets(examples, prior, width, &mut buffers)?,
+        None => 0.0,
+    };
     let (scale, grand) = match side {
         Side::Shots => gram(basis, weights, roots, total, &mut buffers),
         Side::Dimensions => (features(source, basis, weights, roots, total, &mut buffers), 0.0),
@@ -188,17 +199,28 @@ pub(super) fn solve_examples(
     }
     let t = Tridiagonal { diagonal, off };
     let space = Space { side, basis, width, size, t, weights, roots, inverse_roots };
-    let judged = Judged { labels, own: examples.own, classes };
-    let choice = match options.l2 {
+    let judged = Judged { labels, own: examples.own, classes, prior };
+    let mut choice = match options.l2 {
         Some(l2) => loo::choose(&space, &judged, &[l2], &mut buffers, answers),
+        None if prior.is_some() => loo::choose(&space, &judged, &PRIOR_GRID, &mut buffers, answers),
         None => loo::choose(&space, &judged, &GRID, &mut buffers, answers),
     };
-    let problem = Problem { space, labels, classes, l2: choice.l2, tolerance: options.tolerance };
+    let problem = Problem { space, labels, classes, l2: choice.l2, prior, tolerance: options.tolerance };
     let solved = newton::solve(&problem, &mut buffers);
+    if let Some(prior) = &prior {
+        hold_back(&problem, prior, &judged, examples.lose, total, &mut buffers, answers);
+        choice.accuracy = choice.accuracy.and_then(|_| loo::accuracy(&judged, answers));
+    }
     let space = &problem.space;
     match side {
         Side::Shots => weights_from_coefficients(source, space, total, scale, grand, &mut buffers, w, b),
         Side::Dimensions => weights_from_dimensions(dim, space, scale, reflectors, &mut buffers, w, b),
+    }
+    if let Some(prior) = &prior {
+        prior.add_to(prior_scale, w, b);
+    }
+    if prior.is_some() {
+        basis.iter_mut().zip(buffers.per_shot.iter()).take(n).for_each(|(out, &p)| *out = p);
     }
     Ok(Fit {
         l2: choice.l2,
@@ -209,6 +231,25 @@ pub(super) fn solve_examples(
     })
 }
 
+/// The prior's scores of every example into `image`; returns what its rows are multiplied by.
+fn offsets(examples: &Examples<'_>, prior: &Prior<'_>, width: usize, b: &mut Buffers<'_>) -> Result<f32> {
+    let n = examples.labels.len();
+    // Shots may be of another kind than what the prior was trained on; what is replayed is not.
+    let (mut norms, mut count) = (0.0, 0.0f32);
+    for &inverse in b.inverse_norm.iter().take(n).skip(if examples.own < n { examples.own } else { 0 }) {
+        if inverse > 0.0 {
+            norms += 1.0 / inverse;
+            count += 1.0;
+        }
+    }
+    let scale = prior.scale(norms / count.max(1.0));
+    for (i, &inverse) in b.inverse_norm.iter().take(n).enumerate() {
+        let factor = if prior.head.unit() { inverse } else { scale * inverse };
+        prior.scores(examples.source.row(i), factor, i, b.image, width)?;
+    }
+    Ok(scale)
+}
+
 /// Sizes, classes and options.
 pub(super) fn check_problem(
     examples: &Examples<'_>,
@@ -217,7 +258,7 @@ pub(super) fn check_problem(
     b: &[f32],
     answers: &[u16],
 ) -> Result<()> {
-    let Examples { ref source, labels, classes, .. } = *examples;
+    let Examples { ref source, labels, classes, prior, .. } = *examples;
     let dim = source.spec.check()?.dim;
     let sizes = [
         ("bytes of a shot", source.spec.row_bytes(), source.own.row_bytes()),
@@ -237,7 +278,9 @@ pub(super) fn check_problem(
         return Err(Error::OneClass);
     }
     // Without a shot the best bias of a class would be minus infinity.
-    if let Some(class) = (0..classes).find(|&class| !labels.iter().any(|&label| usize::from(label) == class)) {
+    let known = |class| prior.is_some_and(|prior| prior.class(class).is_some());
+    let taught = |class| labels.iter().any(|&label| usize::from(label) == class);
+    if let Some(class) = (0..classes).find(|&class| !known(class) && !taught(class)) {
         return Err(Error::EmptyClass { class });
     }
     let positive = |v: f32| v.is_normal() && v > 0.0;
