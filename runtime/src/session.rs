@@ -234,9 +234,10 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
     /// Tunes a new head on every shot that the session holds and on the bundle's canaries.
     ///
     /// Where the acceptance gate lets it pass ([`Outcome::decision`]), the new head waits for [`Session::commit`];
-    /// otherwise nothing changes and the shots are kept. The new head has the classes of the one in use that have a shot
-    /// or a canary to learn from, then the new ones in the order of their first shots. Others leave the bundle's own head; a head that was
-    /// tuned drops classes only where [`Options::drop_classes`] allows it.
+    /// otherwise nothing changes and the shots are kept. The new head starts from the bundle's own where canaries of
+    /// its classes are replayed. It has the classes of the one in use that have a shot or a canary to learn from or a row there, then the
+    /// new ones in the order of their first shots. Without canaries others leave the bundle's own head; a head that was tuned drops
+    /// classes only where [`Options::drop_classes`] allows it.
     ///
     /// Errors: [`Error::ZeroShots`], [`Error::OneClass`], [`Error::EmptyClass`], options out of range.
     pub fn tune(&mut self, options: &Options) -> Result<Outcome> {
@@ -321,18 +322,27 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
     /// Drops the shots of `label`, or all of them, as a new generation with the head as it is; returns its number.
     ///
     /// Generations that the store still keeps hold these shots until they are pruned: open the store with
-    /// [`Store::with_keep`] of 1 to be rid of them with this commit.
+    /// [`Store::with_keep`] of 1 to be rid of them with this commit, also of those that an earlier call forgot, and of damaged files.
+    /// Refuses when neither the session nor an earlier generation that goes has such shots.
     pub fn forget(&mut self, label: Option<&str>) -> Result<u32> {
         let memory = self.memory.without(label)?;
         let dropped = self.memory.len() - memory.len();
         match label {
-            Some(label) if dropped == 0 => return Err(self.unknown(label)),
-            None if dropped == 0 => return Err(Error::ZeroShots),
+            Some(label) if dropped == 0 && !self.prunes_shots_of(label) => return Err(self.unknown(label)),
+            None if dropped == 0 && !self.store.prunes_others() => return Err(Error::ZeroShots),
             _ => {}
         }
         let action =
             Action::Forgot { label: label.unwrap_or_default(), shots: u32::try_from(dropped).unwrap_or(u32::MAX) };
         self.replace(action, self.as_it_is()?, memory)
+    }
+
+    /// Whether the next commit removes an earlier generation that holds shots of `label`.
+    fn prunes_shots_of(&self, label: &str) -> bool {
+        let holds = |entry: &Entry| {
+            self.store.read(entry.number).is_ok_and(|generation| generation.shots().any(|shot| shot.label == label))
+        };
+        self.store.prunes_others() && self.store.history().iter().any(holds)
     }
 
     /// The head in use, as a candidate.

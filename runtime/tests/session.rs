@@ -1,6 +1,7 @@
 //! The paved road on a backbone whose input is the embedding: what is answered, kept, refused and undone.
 #![cfg(feature = "std")]
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use hone_runtime::bundle::{BundleParts, EmbeddingKind, InputSpec};
@@ -297,6 +298,36 @@ fn shots_can_be_forgotten() {
     assert_eq!(session.shots().count(), 0);
     let actions: Vec<_> = session.history().iter().map(|entry| entry.action.to_string()).collect();
     assert_eq!(actions, ["forgot 2 shots of 'x'", "forgot 2 shots"]);
+}
+
+#[test]
+fn shots_that_were_forgotten_before_can_still_be_removed_from_the_medium() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = bundle_bytes(true);
+    let bundle = Bundle::parse(&bytes).unwrap();
+    let mut session = open(&bundle, home.path());
+    session.teach("x", &X).unwrap();
+    session.commit().unwrap();
+    session.forget(None).unwrap();
+    assert_eq!(session.forget(None).unwrap_err(), Error::ZeroShots, "sixteen generations are kept");
+
+    let alone = || {
+        let store = Store::open(home.path(), BACKBONE).unwrap().with_keep(NonZeroUsize::MIN);
+        Session::with_store(&bundle, DIRECT, store).unwrap()
+    };
+    assert_eq!(alone().forget(Some("y")).unwrap_err().code(), "unknown-label", "no generation has shots of it");
+    assert_eq!(alone().forget(Some("x")).unwrap(), 3);
+    let session = alone();
+    assert_eq!(session.history().iter().map(|entry| (entry.number, entry.shots)).collect::<Vec<_>>(), [(3, 0)]);
+    // A damaged file may hold shots as well.
+    std::fs::write(home.path().join("gen-00000002.hgen"), b"damaged").unwrap();
+    alone().forget(None).unwrap();
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().filter(|e| is_generation(e.as_ref().unwrap())).count(), 1);
+    assert_eq!(alone().forget(None).unwrap_err(), Error::ZeroShots, "nothing is left to remove");
+}
+
+fn is_generation(entry: &std::fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|extension| extension == "hgen")
 }
 
 #[test]

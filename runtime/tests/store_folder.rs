@@ -101,12 +101,17 @@ fn a_damaged_newest_generation_is_reported_skipped_and_kept() {
         assert_eq!(files(home.path()), before);
     }
 
-    // The damaged number is not used again, and its file outlives commits and pruning.
+    // The damaged number is not used again, and its file outlives commits and pruning, unless nothing but the newest is to be left.
+    let mut store = Store::open(home.path(), BACKBONE).unwrap().with_keep(NonZeroUsize::new(2).unwrap());
+    assert_eq!((commit(&mut store, b"after"), commit(&mut store, b"later")), (3, 4));
+    assert_eq!(store.history()[0].parent, 1);
+    let names = |home: &Path| files(home).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(home.path()), ["gen-00000002.hgen", "gen-00000003.hgen", "gen-00000004.hgen"]);
     let mut store = Store::open(home.path(), BACKBONE).unwrap().with_keep(NonZeroUsize::MIN);
-    assert_eq!(commit(&mut store, b"after"), 3);
-    assert_eq!(store.history().last().unwrap().parent, 1);
-    let names: Vec<_> = files(home.path()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["gen-00000002.hgen", "gen-00000003.hgen"]);
+    assert!(store.prunes_others());
+    assert_eq!(commit(&mut store, b"alone"), 5);
+    assert_eq!(names(home.path()), ["gen-00000005.hgen"]);
+    assert!(!store.prunes_others());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A commit writes a temporary file, syncs it, reads it back, adds the commit word, syncs again, renames it to its own
 //! name and syncs the folder; so a generation's name only ever leads to whole, checked bytes. Damaged files are
-//! reported, skipped and left where they are. Nothing but a commit ever writes.
+//! reported, skipped and left where they are, until a commit that keeps nothing but itself. Nothing but a commit ever writes.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -53,6 +53,8 @@ pub struct Store<V = Folder> {
     history: Vec<Entry>,
     active: Option<Generation>,
     warnings: Vec<Warning>,
+    /// Names of damaged generations.
+    damaged: Vec<String>,
     /// Highest number that any file has, valid or not; the next commit's is one more.
     newest: u32,
 }
@@ -78,6 +80,7 @@ impl<V: Volume> Store<V> {
             history: Vec::new(),
             active: None,
             warnings: Vec::new(),
+            damaged: Vec::new(),
             newest: 0,
         };
         for (number, name, plain) in store.generation_files()? {
@@ -89,7 +92,12 @@ impl<V: Volume> Store<V> {
                 }
                 // What cannot be read now may be whole: going on without it would answer with another head, or bury it.
                 Err(error @ (Error::FingerprintMismatch { .. } | Error::File { .. })) => return Err(error),
-                Err(cause) => store.warn(&name, cause),
+                Err(cause) => {
+                    store.warn(&name, cause);
+                    if plain {
+                        store.damaged.push(name);
+                    }
+                }
             }
         }
         match store.warnings.first() {
@@ -123,6 +131,12 @@ impl<V: Volume> Store<V> {
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Whether the next commit will leave nothing but itself: it keeps one generation, and there is something to remove.
+    #[must_use]
+    pub fn prunes_others(&self) -> bool {
+        self.keep.get() == 1 && (self.history.len() > 1 || !self.damaged.is_empty())
     }
 
     /// The volume that it is on.
@@ -282,6 +296,15 @@ impl<V: Volume> Store<V> {
             let removed = self.volume.remove(&name);
             if let Err(cause) = self.explain("remove an old generation", Some(&name), removed) {
                 self.warn(&name, cause);
+            }
+        }
+        // A damaged generation may hold shots that are to be gone; where others are kept, it may still be rescued by hand.
+        if self.keep.get() == 1 {
+            for name in core::mem::take(&mut self.damaged) {
+                let removed = self.volume.remove(&name);
+                if let Err(cause) = self.explain("remove a damaged generation", Some(&name), removed) {
+                    self.warn(&name, cause);
+                }
             }
         }
     }
