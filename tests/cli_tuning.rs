@@ -3,6 +3,7 @@
 #[path = "common/lab.rs"]
 mod lab;
 
+use hone_export::data::npy;
 use lab::Lab;
 
 const TUNE: &str = "tune glyphs.hone --store home --only-taught --json --shots";
@@ -30,6 +31,46 @@ fn shots_are_taught_once_and_nothing_new_is_refused_with_exit_code_1() {
     assert_eq!(again["head_crc"], first["head_crc"]);
     let history = lab.run("head history glyphs.hone --store home --json").json();
     assert_eq!(history["generations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_given_twice_counts_once() {
+    let lab = Lab::new();
+    lab.run(&format!("{TUNE} shots --dry-run")).json();
+    npy::write(lab.path("rows.npy"), &[6], &[0_i32, 0, 1, 4, 5, 5]).unwrap();
+    let tuned = lab.run(&format!("{TUNE} shots --rows rows.npy")).document();
+    assert_eq!((tuned["shots"].as_u64(), tuned["shots_added"].as_u64()), (Some(4), Some(4)));
+    assert_eq!((tuned["shots_known"].as_u64(), tuned["shots_repeated"].as_u64()), (Some(0), Some(2)));
+}
+
+#[test]
+fn a_refused_fresh_start_leaves_the_store_as_it_was() {
+    let lab = Lab::new();
+    lab.run(&format!("{TUNE} shots")).json();
+    let files = || {
+        let files = std::fs::read_dir(lab.path("home")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let refused = lab.run(&format!("{TUNE} shots --fresh --keep 1"));
+    assert_eq!(refused.code(), 1);
+    let refused = refused.document();
+    assert_eq!((refused["reason_code"].as_str(), refused["generation"].as_u64()), (Some("no-difference"), None));
+    assert_eq!(files(), before);
+    let said = lab.run("tune glyphs.hone --store home --only-taught --fresh --shots shots");
+    let said = said.text();
+    assert!(!said.contains("kept for next time") && !said.contains("--only-taught"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_judged_is_said() {
+    let lab = Lab::new();
+    let tuned = lab.run("tune glyphs.hone --store home --json --shots shots").json();
+    let notices = tuned["notices"].as_array().unwrap();
+    assert!(notices.iter().any(|notice| notice.as_str().unwrap().contains("no canaries")), "{tuned}");
+    assert_eq!(lab.run(&format!("{TUNE} shots --dry-run")).document()["notices"], serde_json::json!([]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use hone_export::apply::latency::{self, Line};
 use hone_export::apply::original::Original;
 use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
+use hone_runtime::head::Kind;
 use hone_runtime::{Backbone as _, kernels};
 use serde::Serialize;
 
@@ -38,9 +39,10 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
         }
     };
     let original = args.original.as_deref().map(|path| Original::open(path, &applied)).transpose()?;
-    // Random inputs have no class to agree on.
+    // Random inputs have no class to agree on, nor have values.
+    let classifies = applied.bundle.head.is_none_or(|head| head.kind() != Kind::Regression);
     let agreement = |provider: &str| match (&original, &args.data) {
-        (Some(original), Some(_)) => latency::agreement(&applied, provider, original, &inputs),
+        (Some(original), Some(_)) if classifies => latency::agreement(&applied, provider, original, &inputs),
         _ => Ok(None),
     };
     let mut rows = Vec::new();

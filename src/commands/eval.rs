@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use hone_export::Result;
-use hone_export::apply::accuracy::{ClassAccuracy, Evaluation, Matching, evaluate, evaluate_restricted};
+use hone_export::apply::accuracy::{
+    ClassAccuracy, Evaluation, Matching, check_classifies, evaluate, evaluate_restricted, unnamed_notice,
+};
 use hone_export::apply::original::Original;
 use hone_export::apply::shots::{KShot, k_shot, read_draws};
 use hone_export::apply::{Applied, BundleFile, Embedded};
@@ -57,6 +59,9 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
         applied.head_in_force(None)?;
     }
 
+    if let Some(head) = applied.bundle.head.filter(|_| own || args.original.is_some()) {
+        check_classifies(&head, &args.data)?;
+    }
     let mut rows = Vec::new();
     if let Some(path) = &args.original {
         let original = Original::open(path, &applied)?;
@@ -65,6 +70,8 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     }
     let embedded = ui.track("embedding", |p| applied.embed(&mut source, p))?;
     if let Some(head) = &applied.bundle.head {
+        let names: Vec<&str> = embedded.classes.iter().map(String::as_str).collect();
+        unnamed_notice(head, &names).iter().for_each(|notice| ui.warn(notice));
         let result = both(head, &embedded, matching);
         // What was asked for must succeed; beside it, the reason stands under the table.
         let line = if own { Ok(result?) } else { result };

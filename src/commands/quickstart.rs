@@ -101,7 +101,7 @@ fn measure(out: &Path, name: &Path, ui: &Ui) -> Result<Measured, Error> {
     // The owner's task is digits alone: as with `hone tune --only-taught`.
     let options = TuneOptions { replay_weight: 0.0, ..TuneOptions::default() };
     let tuned = teach::tune(&applied, &mut session, &shots, &options, Mode::default())?;
-    tune::print(ui, &tuned);
+    tune::print(ui, &tuned, tune::Asked { limit: false, only_taught: true });
     let head = session.head()?;
     let after = evaluate(&head, &test, Matching::default())?;
     accuracy.push(line("int8", "tuned, 5 shots", &after, &evaluate_restricted(&head, &test, Matching::default())?));

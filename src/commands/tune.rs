@@ -38,7 +38,8 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     options.drop_classes = args.only_taught || args.fresh;
     let mode = Mode { fresh: args.fresh, dry_run: args.dry_run };
     let tuned = tune(&applied, &mut session, &shots, &options, mode)?;
-    print(ui, &tuned);
+    tuned.notices.iter().for_each(|notice| ui.warn(notice));
+    print(ui, &tuned, Asked { limit: args.canary_limit.is_some(), only_taught: args.only_taught });
     ui.document(&tuned);
     Ok(if tuned.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -57,7 +58,34 @@ pub fn now() -> Option<u64> {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs())
 }
 
-pub fn print(ui: &Ui, tuned: &Tuned) {
+/// What was asked for, and need not be recommended.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// A limit of its own for canaries.
+    pub limit: bool,
+    /// A head of the taught classes alone.
+    pub only_taught: bool,
+}
+
+/// What helps against a refusal, by its reason and by what was asked for already.
+fn advice(tuned: &Tuned, asked: Asked) -> Option<String> {
+    let limit = if asked.limit { "a higher --canary-limit" } else { "--canary-limit with more than 0.1" };
+    let fewer = if asked.only_taught { "" } else { ", --only-taught leaves out the classes that you do not teach" };
+    Some(match tuned.reason_code {
+        "forgets" => format!("what helps: fewer new classes at a time; {limit} allows it{fewer}"),
+        "loses-known" => format!("what helps: more examples of the classes known before; {limit} allows it{fewer}"),
+        "drops-classes" => "what helps: examples of these classes too; --only-taught lets them leave".to_owned(),
+        "worse" | "guessing" => "what helps: labels that are right, and more examples".to_owned(),
+        "no-difference" if tuned.generation.is_some() => {
+            "the shots are kept for next time; what helps: more examples, and other ones".to_owned()
+        }
+        "no-difference" => "what helps: more examples, and other ones".to_owned(),
+        "nothing-new" => "what helps: examples that the store does not hold yet".to_owned(),
+        _ => return None,
+    })
+}
+
+pub fn print(ui: &Ui, tuned: &Tuned, asked: Asked) {
     let figure = |value: Option<f32>| value.map_or_else(|| "–".to_owned(), |v| share(f64::from(v)));
     let mut table = Table::new(if tuned.accepted { "Accepted" } else { "Refused" }, &["what", "value"]);
     table.row(["shots (new / known already / in all)".to_owned(), {
@@ -73,14 +101,16 @@ pub fn print(ui: &Ui, tuned: &Tuned) {
     table.row(["solving, ms", &format!("{:.2}", tuned.solve_ms)]);
     table.row(["head in force, CRC", tuned.head_crc.as_deref().unwrap_or("–")]);
     table.note = tuned.reason.clone();
-    if matches!(tuned.reason_code, "forgets" | "loses-known") {
-        table.note += "\n(--canary-limit sets the limit; --only-taught leaves out the classes that you do not teach)";
-    }
     if !tuned.classes_dropped.is_empty() {
         let names: Vec<String> = tuned.classes_dropped.iter().take(NAMED).map(|label| format!("'{label}'")).collect();
         let more = if tuned.classes_dropped.len() > NAMED { ", …" } else { "" };
-        table.note +=
-            &format!("\nwithout shots or canaries: {}{more}; --only-taught lets them leave", names.join(", "));
+        table.note += &format!("\nwithout shots or canaries: {}{more}", names.join(", "));
+    }
+    if let Some(advice) = advice(tuned, asked) {
+        table.note += &format!("\n{advice}");
+    }
+    if tuned.shots_repeated > 0 {
+        table.note += &format!("\n{} shots were given twice and count once", tuned.shots_repeated);
     }
     ui.table(&table);
     ui.say(match (tuned.generation, tuned.dry_run) {

@@ -1,6 +1,9 @@
 //! Accuracy: the data's classes are matched with the head's by name, then answers are counted.
 
+use std::path::Path;
+
 use hone_runtime::HeadView;
+use hone_runtime::head::Kind;
 use serde::Serialize;
 
 use super::Embedded;
@@ -76,7 +79,38 @@ pub fn answers(head: &HeadView<'_>, embedded: &Embedded) -> Result<Vec<usize>> {
     (0..embedded.len()).map(|row| Ok(head.predict(embedded.row(row))?.class)).collect()
 }
 
+/// Refuses a head whose outputs are values: the largest of them answers nothing.
+///
+/// # Errors
+/// [`Error::Data`], naming the data.
+pub fn check_classifies(head: &HeadView<'_>, path: &Path) -> Result<()> {
+    if head.kind() == Kind::Regression {
+        let why = "class labels say nothing to this head: its outputs are values (a regression, or a reconstruction of the input), not classes";
+        return Err(Error::data(path, why));
+    }
+    Ok(())
+}
+
+/// Whether the classes of `head` have no names but their numbers.
+#[must_use]
+pub fn is_unnamed(head: &HeadView<'_>) -> bool {
+    head.labels().iter().enumerate().all(|(class, label)| label == class.to_string())
+}
+
+/// What to say where class numbers of the data were matched with numbers that stand for the missing names of the head's classes.
+#[must_use]
+pub fn unnamed_notice(head: &HeadView<'_>, taught: &[&str]) -> Option<String> {
+    let matched = taught.iter().find(|label| head.labels().position(label).is_some());
+    matched.filter(|_| is_unnamed(head)).map(|label| {
+        format!(
+            "the model's classes have no names, so '{label}' is taken for its class number {label}; if it means something else, \
+             name the classes at export with --model-classes"
+        )
+    })
+}
+
 fn judge<'a>(embedded: &'a Embedded, head: &HeadView<'a>, matching: Matching) -> Result<Judge<'a>> {
+    check_classifies(head, &embedded.path)?;
     let labels: Vec<&str> = head.labels().iter().collect();
     let truths = embedded.labels()?;
     Judge::new(truths, &embedded.classes, &labels, matching)
@@ -205,6 +239,37 @@ fn list(labels: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn head(kind: Kind, labels: &[&str]) -> Vec<u8> {
+        use hone_runtime::quant::{EmbeddingKind, EmbeddingSpec};
+        let parts = hone_runtime::head::HeadParts {
+            kind,
+            unit: false,
+            fingerprint: hone_runtime::bundle::Fingerprint([1; 16]),
+            embedding: EmbeddingSpec { dim: 1, kind: EmbeddingKind::F16 },
+            labels,
+            bias: &vec![0.0; labels.len()],
+            weights: hone_runtime::head::Weights::F32(&vec![1.0; labels.len()]),
+        };
+        parts.to_bytes().unwrap()
+    }
+
+    #[test]
+    fn values_are_no_classes() {
+        let (values, classes) = (head(Kind::Regression, &["0", "1"]), head(Kind::Softmax, &["0", "1"]));
+        let refused = check_classifies(&HeadView::parse(&values).unwrap(), Path::new("data.npy")).unwrap_err();
+        assert!(refused.to_string().contains("data.npy") && refused.to_string().contains("values"), "{refused}");
+        check_classifies(&HeadView::parse(&classes).unwrap(), Path::new("data.npy")).unwrap();
+    }
+
+    #[test]
+    fn numbers_that_meet_classes_without_names_are_noticed() {
+        let (unnamed, named) = (head(Kind::Softmax, &["0", "1"]), head(Kind::Softmax, &["no", "1"]));
+        let notice = |record: &[u8], taught: &[&str]| unnamed_notice(&HeadView::parse(record).unwrap(), taught);
+        assert!(notice(&unnamed, &["7", "1"]).unwrap().contains("--model-classes"));
+        assert_eq!(notice(&unnamed, &["7", "cat"]), None);
+        assert_eq!(notice(&named, &["1"]), None);
+    }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()

@@ -1,5 +1,6 @@
 //! Teaching and tuning from labelled rows: what `hone tune` does.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use hone_runtime::backbone::provider::Provider;
@@ -8,6 +9,7 @@ use hone_runtime::tune::{Options, Outcome, Reason};
 use hone_runtime::{Error as Cause, Session};
 use serde::Serialize;
 
+use super::accuracy::{check_classifies, unnamed_notice};
 use super::{Applied, Embedded};
 use crate::{Error, Result};
 
@@ -53,10 +55,14 @@ pub struct Tuned {
     pub shots_added: usize,
     /// Shots given that the store held already.
     pub shots_known: usize,
+    /// Shots given that were given before in the same run.
+    pub shots_repeated: usize,
     /// Classes of the shots.
     pub classes: usize,
     /// Classes of the head in use that a new head would drop unasked, and that it was refused for: they have neither shots nor canaries.
     pub classes_dropped: Vec<String>,
+    /// What the owner should know beside the decision.
+    pub notices: Vec<String>,
     /// Whether nothing was to be committed.
     pub dry_run: bool,
 }
@@ -64,10 +70,11 @@ pub struct Tuned {
 /// Teaches `shots` to the session, tunes, and commits what the gate accepts.
 ///
 /// A shot that the session holds already (same label, same embedding) is not added again, so that running twice is running
-/// once. A refused head leaves the store as it was, except where the reason says that the shots are kept for next time.
+/// once; nor is one that is given twice. A refused head leaves the store as it was, except that new shots which make no difference yet
+/// are kept beside the old ones ([`Mode::fresh`] would lose those: then nothing is kept).
 ///
 /// # Errors
-/// [`Error::Data`] without labels; [`Cause::ZeroShots`], [`Cause::OneClass`] and whatever tuning and the store say.
+/// [`Error::Data`] without labels, and for a bundle whose head gives values instead of classes; [`Cause::ZeroShots`], [`Cause::OneClass`] and whatever tuning and the store say.
 pub fn tune(
     applied: &Applied<'_>,
     session: &mut Session<'_, Provider<'_>>,
@@ -76,17 +83,28 @@ pub fn tune(
     mode: Mode,
 ) -> Result<Tuned> {
     let labels = shots.labels()?;
+    if let Some(head) = &applied.bundle.head {
+        check_classifies(head, &shots.path)?;
+    }
+    let before =
+        session.head().map(|head| head.labels().iter().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
     if mode.fresh {
         session.drop_shots();
     }
     let known: Vec<(String, Vec<u8>)> =
         session.shots().map(|shot| (shot.label.to_owned(), shot.row.to_vec())).collect();
-    let mut added = 0;
+    let known: HashSet<(&str, &[u8])> = known.iter().map(|(label, row)| (label.as_str(), row.as_slice())).collect();
+    let mut given = HashSet::new();
+    let mut counts = Counts { known: 0, repeated: 0, added: 0, solve_ms: 0.0, shots, mode };
     for (at, &class) in labels.iter().enumerate() {
         let (label, row) = (shots.classes[class].as_str(), shots.row(at));
-        if !known.iter().any(|(l, r)| l == label && r == row) {
+        if !given.insert((label, row)) {
+            counts.repeated += 1;
+        } else if known.contains(&(label, row)) {
+            counts.known += 1;
+        } else {
             session.teach_row(label, row).map_err(Error::place(&shots.ids[at]))?;
-            added += 1;
+            counts.added += 1;
         }
     }
     let start = Instant::now();
@@ -95,38 +113,67 @@ pub fn tune(
         Cause::EmptyClass { .. } => Error::place(applied.path.display())(error),
         other => Error::Runtime(other),
     })?;
-    let solve_ms = start.elapsed().as_secs_f64() * 1e3;
-    let keep = outcome.decision.accepted || matches!(outcome.decision.reason, Reason::NoDifference { .. });
+    counts.solve_ms = start.elapsed().as_secs_f64() * 1e3;
+    // Where the old shots were dropped first, keeping the new ones alone would lose them for a head that is not to be used.
+    let no_difference = matches!(outcome.decision.reason, Reason::NoDifference { .. });
+    let keep = outcome.decision.accepted || (no_difference && !mode.fresh);
     let generation = if keep && !mode.dry_run { session.commit()? } else { None };
     let crc = session.head().map(|head: HeadView<'_>| format!("{:08x}", head.crc())).ok();
     let dropped = matches!(outcome.decision.reason, Reason::DropsClasses { .. });
     let classes_dropped = if dropped { without_examples(applied, session)? } else { Vec::new() };
-    Ok(report(
-        &outcome,
-        session,
-        crc,
-        generation,
-        classes_dropped,
-        Counts { solve_ms, added, known: labels.len() - added, shots, mode },
-    ))
+    let notices = notices(applied, &before, shots, options);
+    Ok(Tuned { notices, classes_dropped, ..report(&outcome, session, crc, generation, counts) })
+}
+
+/// What cannot be judged, and labels that may be mistaken.
+fn notices(applied: &Applied<'_>, before: &[String], shots: &Embedded, options: &Options) -> Vec<String> {
+    let Some(own) = applied.bundle.head else { return Vec::new() };
+    let taught: Vec<&str> = shots.classes.iter().map(String::as_str).collect();
+    let mut out = Vec::from_iter(unnamed_notice(&own, &taught));
+    if options.replay_weight > 0.0 {
+        let with_canary = classes_with_canaries(applied);
+        let known = before.iter().filter(|label| own.labels().position(label).is_some());
+        let unjudged = known.clone().filter(|label| !with_canary.contains(label.as_str())).count();
+        let all = known.count();
+        if all > 0 && unjudged == all {
+            out.push(format!(
+                "the bundle has no canaries of the {all} classes of its own head: what a new head forgets cannot be judged, and classes that \
+                 are not taught leave it; export with calibration data that is labelled, and --model-classes"
+            ));
+        } else if unjudged > 0 {
+            out.push(format!(
+                "{unjudged} of the {all} classes of the bundle's own head have no canaries: they stay as they are, but whether they are \
+                 forgotten cannot be judged"
+            ));
+        }
+    }
+    out
+}
+
+/// Labels of the bundle's own head that have canaries.
+fn classes_with_canaries<'a>(applied: &'a Applied<'_>) -> HashSet<&'a str> {
+    let labels = applied.bundle.labels();
+    let canaries = applied.bundle.canaries.iter().flat_map(|canaries| canaries.iter());
+    canaries.filter_map(|(class, _)| labels.and_then(|labels| labels.get(class))).collect()
 }
 
 /// Classes of the head in use that have neither shots nor canaries.
 fn without_examples(applied: &Applied<'_>, session: &Session<'_, Provider<'_>>) -> Result<Vec<String>> {
-    let own = applied.bundle.labels();
-    let has_canary = |label: &str| {
-        let mut canaries = applied.bundle.canaries.iter().flat_map(|canaries| canaries.iter());
-        canaries.any(|(class, _)| own.and_then(|own| own.get(class)) == Some(label))
-    };
-    let has_shot = |label: &str| session.shots().any(|shot| shot.label == label);
+    let with_canary = classes_with_canaries(applied);
     let head = session.head()?;
-    Ok(head.labels().iter().filter(|label| !has_shot(label) && !has_canary(label)).map(str::to_owned).collect())
+    // Where some are replayed, the bundle's own head speaks for its other classes.
+    let replays = head.labels().iter().any(|label| with_canary.contains(label));
+    let in_own = |label: &str| replays && applied.bundle.head.is_some_and(|own| own.labels().position(label).is_some());
+    let has_shot = |label: &str| session.shots().any(|shot| shot.label == label);
+    let stays = |label: &&str| has_shot(label) || with_canary.contains(label) || in_own(label);
+    Ok(head.labels().iter().filter(|label| !stays(label)).map(str::to_owned).collect())
 }
 
 struct Counts<'a> {
     solve_ms: f64,
     added: usize,
     known: usize,
+    repeated: usize,
     shots: &'a Embedded,
     mode: Mode,
 }
@@ -136,7 +183,6 @@ fn report(
     session: &Session<'_, Provider<'_>>,
     head_crc: Option<String>,
     generation: Option<u32>,
-    classes_dropped: Vec<String>,
     counts: Counts<'_>,
 ) -> Tuned {
     let mut labels: Vec<&str> = session.shots().map(|shot| shot.label).collect();
@@ -159,8 +205,10 @@ fn report(
         shots,
         shots_added: counts.added,
         shots_known: counts.known,
+        shots_repeated: counts.repeated,
         classes: labels.len(),
-        classes_dropped,
+        classes_dropped: Vec::new(),
+        notices: Vec::new(),
         dry_run: counts.mode.dry_run,
     }
 }
