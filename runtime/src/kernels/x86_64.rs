@@ -9,6 +9,7 @@ mod conv;
 mod depthwise;
 mod elementwise;
 mod input;
+mod isa;
 mod pack;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
@@ -19,7 +20,8 @@ mod simd;
 
 use super::{Kernel, Tier, generic};
 use crate::plan::Code;
-use product::{Avx2, Isa};
+use isa::{Avx2, Avx512Vnni, AvxVnni};
+use product::Isa;
 
 const fn conv<I: Isa>() -> Kernel {
     Kernel {
@@ -44,30 +46,39 @@ const fn dense_float<I: Isa>() -> Kernel {
     Kernel { code: Code::DenseFloat, run: conv::dense_float::<I>, ..dense::<I>() }
 }
 
-static AVX2: Tier = Tier {
-    name: "avx2",
-    kernels: &[
-        &conv::<Avx2>(),
-        &depthwise::DEPTHWISE,
-        &dense::<Avx2>(),
-        &elementwise::ADD,
-        &elementwise::MUL,
-        &pool::MAX_POOL,
-        &pool::AVERAGE_POOL,
-        &generic::TABLE,
-        &generic::SOFTMAX,
-        &generic::PAD,
-        &generic::TRANSPOSE,
-        &generic::RESIZE,
-        &generic::CONCAT,
-        &dense_float::<Avx2>(),
-        &generic::SOFTMAX_FLOAT,
-        &generic::RESHAPE,
-        &generic::DEQUANTIZE,
-        &pool::MEAN_FLOAT,
-    ],
-    quantize: input::quantize,
-};
+/// A tier, which differs from AVX2's in its products.
+macro_rules! tier {
+    ($name:literal, $isa:ty) => {
+        Tier {
+            name: $name,
+            kernels: &[
+                &conv::<$isa>(),
+                &depthwise::DEPTHWISE,
+                &dense::<$isa>(),
+                &elementwise::ADD,
+                &elementwise::MUL,
+                &pool::MAX_POOL,
+                &pool::AVERAGE_POOL,
+                &generic::TABLE,
+                &generic::SOFTMAX,
+                &generic::PAD,
+                &generic::TRANSPOSE,
+                &generic::RESIZE,
+                &generic::CONCAT,
+                &dense_float::<$isa>(),
+                &generic::SOFTMAX_FLOAT,
+                &generic::RESHAPE,
+                &generic::DEQUANTIZE,
+                &pool::MEAN_FLOAT,
+            ],
+            quantize: input::quantize,
+        }
+    };
+}
+
+static AVX2: Tier = tier!("avx2", Avx2);
+static AVX_VNNI: Tier = tier!("avxvnni", AvxVnni);
+static AVX512_VNNI: Tier = tier!("avx512vnni", Avx512Vnni);
 
 /// Where the processor has AVX2.
 #[must_use]
@@ -75,7 +86,46 @@ pub fn avx2() -> Option<&'static Tier> {
     std::arch::is_x86_feature_detected!("avx2").then_some(&AVX2)
 }
 
+/// Where the processor has AVX2 and AVX-VNNI.
+#[must_use]
+pub fn avxvnni() -> Option<&'static Tier> {
+    (avx2().is_some() && std::arch::is_x86_feature_detected!("avxvnni")).then_some(&AVX_VNNI)
+}
+
+/// Where the processor has AVX2, and of AVX-512 F, BW, VL and VNNI.
+#[must_use]
+pub fn avx512vnni() -> Option<&'static Tier> {
+    let is_there = avx2().is_some()
+        && std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512vnni");
+    is_there.then_some(&AVX512_VNNI)
+}
+
+/// The tiers with `vpdpbusd`, in which AVX2 stands for that instruction: everything else of them is tested where it is missing.
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod emulated {
+    use super::*;
+
+    static AVX_VNNI: Tier = tier!("avxvnni (emulated)", isa::AvxVnniEmulated);
+    static AVX512_VNNI: Tier = tier!("avx512vnni (emulated)", isa::Avx512VnniEmulated);
+
+    /// [`super::avxvnni`] where the processor has AVX2.
+    #[must_use]
+    pub fn avxvnni() -> Option<&'static Tier> {
+        avx2().map(|_| &AVX_VNNI)
+    }
+
+    /// [`super::avx512vnni`] where the processor has AVX2.
+    #[must_use]
+    pub fn avx512vnni() -> Option<&'static Tier> {
+        avx2().map(|_| &AVX512_VNNI)
+    }
+}
+
 /// Every tier, fastest first; `None` where the processor lacks what it needs.
-pub(super) fn tiers() -> [(&'static str, Option<&'static Tier>); 1] {
-    [(AVX2.name, avx2())]
+pub(super) fn tiers() -> [(&'static str, Option<&'static Tier>); 3] {
+    [(AVX512_VNNI.name, avx512vnni()), (AVX_VNNI.name, avxvnni()), (AVX2.name, avx2())]
 }

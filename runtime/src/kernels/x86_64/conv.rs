@@ -70,8 +70,8 @@ fn offset(at: usize) -> Offset {
 /// All outputs of one group for the rows of a block.
 fn product<I: Isa>(op: &Op<'_>, layout: &Layout, rows: &Rows<'_>, packed: &mut &[u8], out: &mut [u8]) {
     let mut first = 0;
-    for outputs in layout.panels() {
-        let Some((panel, rest)) = Panel::split(packed, outputs, layout.runs * layout.steps, I::GROUP) else { return };
+    for outputs in layout.panels::<I>() {
+        let Some((panel, rest)) = Panel::split::<I>(packed, outputs, layout.runs * layout.steps) else { return };
         *packed = rest;
         I::panel(rows, &panel, op.requant, out.get_mut(first..).unwrap_or_default(), op.output.channels(), outputs);
         first += outputs;
@@ -161,8 +161,8 @@ pub(super) fn dense_float<I: Isa>(op: &Op<'_>, memory: &mut Memory<'_>) {
     unpack_row::<I>(op, memory);
     let Some(rows) = Rows::new(memory.workspace, ONE, RUN, layout.steps) else { return };
     let mut packed = memory.packed;
-    for (outputs, out) in layout.panels().zip(memory.output.chunks_mut(16)) {
-        let Some((panel, rest)) = Panel::split(packed, outputs, layout.steps, I::GROUP) else { return };
+    for (outputs, out) in layout.panels::<I>().zip(memory.output.chunks_mut(I::LANES)) {
+        let Some((panel, rest)) = Panel::split::<I>(packed, outputs, layout.steps) else { return };
         packed = rest;
         for ((out, acc), index) in out.iter_mut().zip(I::single(&rows, &panel)).zip(0..outputs) {
             *out = acc as f32 * panel.float_multiplier(index);

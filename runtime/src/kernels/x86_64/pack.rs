@@ -39,15 +39,15 @@ impl Layout {
     }
 
     /// Outputs that each panel of a group holds, in order.
-    pub(super) fn panels(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn panels<I: Isa>(&self) -> impl Iterator<Item = usize> + use<I> {
         let outputs = self.outputs;
-        (0..outputs).step_by(16).map(move |first| (outputs - first).min(16))
+        (0..outputs).step_by(I::LANES).map(move |first| (outputs - first).min(I::LANES))
     }
 
     /// Bytes of all panels.
     pub(super) fn bytes<I: Isa>(&self) -> usize {
         let steps = self.runs * self.steps;
-        let group: usize = self.panels().map(|outputs| Panel::bytes(Panel::lanes(outputs), steps, I::GROUP)).sum();
+        let group: usize = self.panels::<I>().map(|outputs| Panel::bytes::<I>(Panel::lanes(outputs), steps)).sum();
         self.groups * group
     }
 }
@@ -64,9 +64,9 @@ pub(super) fn pack<I: Isa>(op: &Op<'_>, packed: &mut [u8]) {
     let mut rest = packed;
     for group in 0..layout.groups {
         let mut first = group * padded;
-        for outputs in layout.panels() {
+        for outputs in layout.panels::<I>() {
             let lanes = Panel::lanes(outputs);
-            let bytes = Panel::bytes(lanes, layout.runs * layout.steps, I::GROUP);
+            let bytes = Panel::bytes::<I>(lanes, layout.runs * layout.steps);
             let Some((own, behind)) = rest.split_at_mut_checked(bytes) else { return };
             panel::<I>(op, &layout, first, outputs, lanes, own);
             rest = behind;
@@ -93,12 +93,13 @@ fn panel<I: Isa>(op: &Op<'_>, layout: &Layout, first: usize, outputs: usize, lan
         let shifted = Op::word(op.bias, output).wrapping_sub(sum.wrapping_mul(I::OFFSET));
         *bias = if is_there { shifted.to_le_bytes() } else { [0; 4] };
     }
-    for (step, step_weights) in weights.chunks_exact_mut(lanes * I::GROUP).enumerate() {
+    for (step, step_weights) in weights.chunks_exact_mut(lanes * I::GROUP * I::WEIGHT).enumerate() {
         let (run, start) = (step / layout.steps, step % layout.steps * I::GROUP);
-        for (index, lane) in step_weights.chunks_exact_mut(I::GROUP).enumerate() {
-            for (k, byte) in (start..).zip(lane) {
+        for (index, lane) in step_weights.chunks_exact_mut(I::GROUP * I::WEIGHT).enumerate() {
+            for (k, bytes) in (start..).zip(lane.chunks_exact_mut(I::WEIGHT)) {
                 let is_there = swapped(index) < outputs && k < layout.run;
-                *byte = if is_there { weight(first + swapped(index), run * layout.run + k).cast_unsigned() } else { 0 };
+                let value = if is_there { weight(first + swapped(index), run * layout.run + k) } else { 0 };
+                bytes.iter_mut().zip(i16::from(value).to_le_bytes()).for_each(|(to, from)| *to = from);
             }
         }
     }

@@ -1,23 +1,31 @@
 //! The matrix product at the heart of convolutions and dense layers: pixels × outputs over a list of runs of bytes.
 //!
 //! A row (one output pixel) is where its patch begins in a block of activations; the patch is a few *runs* of consecutive values at
-//! fixed distances: one run for a pointwise convolution, one a row of the kernel for a wider one. Weights come in panels of 16 outputs (8
-//! for a short rest), in the order in which they are needed.
+//! fixed distances: one run for a pointwise convolution, one a row of the kernel for a wider one. Weights come in panels of as many outputs
+//! as the tier likes best (fewer for a short rest), in the order in which they are needed.
+//!
+//! Written once over [`Dot`], the few instructions that differ: a tier compiles it with its own processor features.
 
 use core::arch::x86_64::*;
 
 use super::simd::{Lanes, Multipliers, load32, store32, swapped};
 use crate::plan::Requant;
 
-/// Rows of a tile; with two vectors of outputs that is 12 accumulators of 16 registers.
-const TILE: usize = 6;
+/// Most outputs of a panel.
+pub(super) const WIDEST: usize = 32;
+/// Rows of a tile, at most.
+const TILE: usize = 8;
 
-/// What differs between the tiers: how activations lie, and the instruction that multiplies.
+/// What differs between the tiers: how activations and weights lie, and the product.
 pub(super) trait Isa {
     /// Products that go into one int32 lane at a time: 2 of int16, or 4 of bytes. A step takes 4 bytes of a row either way.
     const GROUP: usize;
+    /// Bytes of a weight in a panel.
+    const WEIGHT: usize;
     /// What is added to an activation when it is unpacked.
     const OFFSET: i32;
+    /// Outputs of a panel, 16 or [`WIDEST`].
+    const LANES: usize;
 
     /// Brings activations into the form that [`Isa::panel`] takes, 4 / [`Isa::GROUP`] bytes each.
     fn unpack(from: &[u8], to: &mut [u8]);
@@ -26,7 +34,35 @@ pub(super) trait Isa {
     fn panel(rows: &Rows<'_>, panel: &Panel<'_>, requant: Requant, out: &mut [u8], stride: usize, outputs: usize);
 
     /// Accumulators of one row and one panel.
-    fn single(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; 16];
+    fn single(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; WIDEST];
+}
+
+/// One step of a product: 4 bytes of a row with the weights of every lane of a panel.
+///
+/// The methods are inlined into functions that have the processor's features, which these have not.
+///
+/// # Safety
+/// Of all: the processor has what the implementation names, and what is pointed to can be read.
+pub(super) trait Dot {
+    /// int32 accumulators of one row, a lane an output.
+    type Acc: Copy;
+    /// Weights of a step.
+    type Weights: Copy;
+    /// Lanes.
+    const LANES: usize;
+    /// Bytes of a step's weights.
+    const STEP: usize;
+    /// Rows of a tile whose accumulators fit the registers: 6 or [`TILE`].
+    const ROWS: usize;
+
+    /// Accumulators from int32 numbers.
+    unsafe fn start(numbers: *const u8) -> Self::Acc;
+    /// The weights of a step.
+    unsafe fn weights(from: *const u8) -> Self::Weights;
+    /// The products with 4 bytes of a row, onto `acc`. Sums wrap.
+    unsafe fn dot(acc: Self::Acc, x: *const u8, weights: Self::Weights) -> Self::Acc;
+    /// Eight lanes each; beyond [`Dot::LANES`] anything.
+    unsafe fn eights(acc: Self::Acc) -> [__m256i; 4];
 }
 
 /// A native-endian u64, as it lies in the workspace.
@@ -93,7 +129,7 @@ impl<'a> Rows<'a> {
 
 /// Bias, multipliers and weights of one panel.
 pub(super) struct Panel<'a> {
-    lanes: usize,
+    pub(super) lanes: usize,
     bias: &'a [u8],
     multipliers: &'a [u8],
     weights: &'a [u8],
@@ -107,81 +143,54 @@ impl<'a> Panel<'a> {
 
     /// Lanes of the panel that holds the next `outputs`.
     pub(super) fn lanes(outputs: usize) -> usize {
-        if outputs > 8 { 16 } else { 8 }
+        match outputs {
+            ..=8 => 8,
+            9..=16 => 16,
+            _ => WIDEST,
+        }
     }
 
-    /// Bytes of a panel: bias, multipliers, then `group` weights a lane and step.
-    pub(super) fn bytes(lanes: usize, steps: usize, group: usize) -> usize {
-        lanes * (8 + steps * group)
+    /// Bytes of a panel: bias, multipliers, then the weights of every lane and step.
+    pub(super) fn bytes<I: Isa>(lanes: usize, steps: usize) -> usize {
+        lanes * (8 + steps * I::GROUP * I::WEIGHT)
     }
 
     /// The panel that `packed` begins with, and what follows it.
-    pub(super) fn split(packed: &'a [u8], outputs: usize, steps: usize, group: usize) -> Option<(Self, &'a [u8])> {
+    pub(super) fn split<I: Isa>(packed: &'a [u8], outputs: usize, steps: usize) -> Option<(Self, &'a [u8])> {
         let lanes = Self::lanes(outputs);
-        let (own, rest) = packed.split_at_checked(Self::bytes(lanes, steps, group))?;
+        let (own, rest) = packed.split_at_checked(Self::bytes::<I>(lanes, steps))?;
         let (bias, own) = own.split_at_checked(4 * lanes)?;
         let (multipliers, weights) = own.split_at_checked(4 * lanes)?;
         Some((Self { lanes, bias, multipliers, weights }, rest))
     }
-}
 
-/// int16 activations and `vpmaddwd`: exact for all values, as its sums of two products are int32.
-pub(super) struct Avx2;
-
-impl Isa for Avx2 {
-    const GROUP: usize = 2;
-    const OFFSET: i32 = 0;
-
-    fn unpack(from: &[u8], to: &mut [u8]) {
-        // SAFETY: kernels of this tier are reached only through the tier, which is handed out where the processor has AVX2.
-        unsafe { super::simd::widen(from, to) }
-    }
-
-    fn panel(rows: &Rows<'_>, panel: &Panel<'_>, requant: Requant, out: &mut [u8], stride: usize, outputs: usize) {
-        // SAFETY: as above.
-        unsafe {
-            match panel.lanes {
-                16 => panel_avx2::<2>(rows, panel, requant, out, stride, outputs),
-                _ => panel_avx2::<1>(rows, panel, requant, out, stride, outputs),
-            }
-        }
-    }
-
-    fn single(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; 16] {
-        // SAFETY: as above.
-        unsafe {
-            match panel.lanes {
-                16 => single_avx2::<2>(rows, panel),
-                _ => single_avx2::<1>(rows, panel),
-            }
-        }
+    /// Whether it is one of `D`'s and has weights for every step.
+    fn is_whole<D: Dot>(&self, rows: &Rows<'_>) -> bool {
+        self.lanes == D::LANES && self.weights.len() >= rows.runs.len() * rows.steps * D::STEP
     }
 }
 
-/// The first `V` vectors of a table of int32.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn vectors<const V: usize>(table: &[u8]) -> [__m256i; V] {
-    let mut out = [_mm256_setzero_si256(); V];
-    for (out, bytes) in out.iter_mut().zip(table.as_chunks::<32>().0) {
-        *out = load32(bytes);
-    }
-    out
-}
-
-#[target_feature(enable = "avx2")]
-fn single_avx2<const V: usize>(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; 16] {
-    let mut out = [0; 16];
-    if panel.weights.len() < rows.runs.len() * rows.steps * 16 * V {
+/// Accumulators of one row and one panel.
+///
+/// # Safety
+/// As [`Dot`] says.
+#[inline(always)]
+pub(super) unsafe fn single<D: Dot>(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; WIDEST] {
+    let mut out = [0; WIDEST];
+    if !panel.is_whole::<D>(rows) {
         return out;
     }
-    // SAFETY: `Rows` vouches for the row, the line above for the weights.
-    let [acc] = unsafe { tile_avx2::<1, V>(rows.pointers(0), rows, panel, vectors(panel.bias)) };
-    let mut bytes = [0; 64];
+    // SAFETY: `Rows` vouches for the row, the line above for the panel, the caller for the processor.
+    let acc = unsafe {
+        let [acc] = tile::<D, 1>(rows.pointers(0), rows, panel);
+        D::eights(acc)
+    };
+    let mut bytes = [0; 4 * WIDEST];
     for (bytes, acc) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(acc) {
-        store32(bytes, acc);
+        // SAFETY: every tier has AVX2.
+        unsafe { store32(bytes, acc) };
     }
-    for (lane, bytes) in bytes.as_chunks::<4>().0.iter().enumerate() {
+    for (lane, bytes) in bytes.as_chunks::<4>().0.iter().enumerate().take(D::LANES) {
         if let Some(out) = out.get_mut(swapped(lane)) {
             *out = i32::from_ne_bytes(*bytes);
         }
@@ -189,8 +198,12 @@ fn single_avx2<const V: usize>(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32; 16] 
     out
 }
 
-#[target_feature(enable = "avx2")]
-fn panel_avx2<const V: usize>(
+/// One panel of outputs for all rows.
+///
+/// # Safety
+/// As [`Dot`] says.
+#[inline(always)]
+pub(super) unsafe fn panel<D: Dot>(
     rows: &Rows<'_>,
     panel: &Panel<'_>,
     requant: Requant,
@@ -199,42 +212,35 @@ fn panel_avx2<const V: usize>(
     outputs: usize,
 ) {
     let count = rows.starts.count();
-    let fits = outputs <= 8 * V && (count - 1) * stride + outputs <= out.len();
-    if !fits || panel.weights.len() < rows.runs.len() * rows.steps * 16 * V {
+    let fits = outputs <= D::LANES && (count - 1) * stride + outputs <= out.len();
+    if !fits || !panel.is_whole::<D>(rows) {
         return;
     }
-    let mut multipliers = [Multipliers::new(_mm256_setzero_si256()); V];
-    for (multipliers, vector) in multipliers.iter_mut().zip(vectors::<V>(panel.multipliers)) {
-        *multipliers = Multipliers::new(vector);
-    }
-    let bias = vectors::<V>(panel.bias);
-    let finish = Finish { multipliers, lanes: Lanes::new(requant) };
+    // SAFETY: every tier has AVX2.
+    let finish = unsafe { Finish::new(panel, requant) };
     let mut first = 0;
-    let mut short = [0; 16 * TILE];
-    let (is_short, shifts) = (outputs < 8 * V, finish.lanes.shifts());
+    let mut short = [0; WIDEST * TILE];
+    let (is_short, shifts) = (outputs < D::LANES, finish.lanes.shifts());
     // Rows by name, so that the accumulators stay in registers.
     macro_rules! tile {
         ($rows:literal: $($a:ident $b:ident),* $(; $last:ident)?) => {{
-            // SAFETY: `Rows` vouches for the rows, the check above for the weights.
-            let mut acc = unsafe { tile_avx2::<$rows, V>(rows.pointers(first), rows, panel, bias) };
-            if shifts {
-                // A copy, as what has an address does not stay in registers.
-                let mut shifted = acc;
-                finish.lanes.shift_left(shifted.as_flattened_mut());
-                acc = shifted;
-            }
-            let (to, step) =
-                if is_short { (short.as_mut_ptr(), 16) } else { (out.as_mut_ptr().wrapping_add(first * stride), stride) };
+            // SAFETY: `Rows` vouches for the rows, the check above for the panel.
+            let acc = unsafe { tile::<D, $rows>(rows.pointers(first), rows, panel) };
+            let (to, step) = if is_short {
+                (short.as_mut_ptr(), WIDEST)
+            } else {
+                (out.as_mut_ptr().wrapping_add(first * stride), stride)
+            };
             let [$($a, $b,)* $($last)?] = acc;
             let mut row = 0;
             // SAFETY: rows of whole panels end within `out`, as was checked above; those of short ones lie in `short`.
             unsafe {
                 $(
-                    finish.two(to.wrapping_add(row * step), to.wrapping_add((row + 1) * step), $a, $b);
+                    finish.two::<D>(shifts, [to.wrapping_add(row * step), to.wrapping_add((row + 1) * step)], $a, $b);
                     row += 2;
                 )*
                 $(
-                    finish.one(to.wrapping_add(row * step), $last);
+                    finish.two::<D>(shifts, [to.wrapping_add(row * step); 2], $last, $last);
                     row += 1;
                 )?
             }
@@ -244,7 +250,12 @@ fn panel_avx2<const V: usize>(
             first + row
         }};
     }
-    while first + TILE <= count {
+    if D::ROWS == TILE {
+        while first + TILE <= count {
+            first = tile!(8: a b, c d, e f, g h);
+        }
+    }
+    while first + 6 <= count {
         first = tile!(6: a b, c d, e f);
     }
     let _end = match count - first {
@@ -257,134 +268,126 @@ fn panel_avx2<const V: usize>(
     };
 }
 
-/// The first `outputs` of every 16 bytes, row by row. Kept out of line, as its checks would be made where there is nothing to copy, too.
+/// The first `outputs` of every [`WIDEST`] bytes, row by row. Kept out of line, as its checks would be made where there is nothing to copy,
+/// too.
 #[inline(never)]
 fn copy_short(short: &[u8], out: &mut [u8], rows: usize, stride: usize, outputs: usize) {
-    for (to, from) in out.chunks_mut(stride).zip(short.chunks(16)).take(rows) {
+    for (to, from) in out.chunks_mut(stride).zip(short.chunks(WIDEST)).take(rows) {
         to.iter_mut().zip(from).take(outputs).for_each(|(to, from)| *to = *from);
     }
 }
 
-/// Accumulators of `R` rows × 8 · `V` outputs, onto `bias`.
+/// Accumulators of `R` rows.
 ///
 /// # Safety
-/// From every row on, every run's bytes are there to read, and the panel holds 16 · `V` bytes of weights for every step.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn tile_avx2<const R: usize, const V: usize>(
-    pointers: [*const u8; R],
-    rows: &Rows<'_>,
-    panel: &Panel<'_>,
-    bias: [__m256i; V],
-) -> [[__m256i; V]; R] {
-    let mut acc = [bias; R];
-    let mut weights = panel.weights.as_ptr();
-    for run in rows.runs {
-        let mut at = u64::from_ne_bytes(*run) as usize;
-        // SAFETY: the caller's: 4 bytes of every row and 16 · V bytes of weights a step.
-        unsafe {
+/// As [`Dot`] says; from every row on, every run's bytes are there to read, and the panel is whole.
+#[inline(always)]
+unsafe fn tile<D: Dot, const R: usize>(pointers: [*const u8; R], rows: &Rows<'_>, panel: &Panel<'_>) -> [D::Acc; R] {
+    // SAFETY: the caller's: 4 bytes of every row and `Dot::STEP` bytes of weights a step.
+    unsafe {
+        let mut acc = [D::start(panel.bias.as_ptr()); R];
+        let mut weights = panel.weights.as_ptr();
+        for run in rows.runs {
+            let mut at = u64::from_ne_bytes(*run) as usize;
             for _ in 0..rows.steps / 2 {
-                step_avx2(&mut acc, pointers, at, weights);
-                step_avx2(&mut acc, pointers, at + 4, weights.add(16 * V));
+                step::<D, R>(&mut acc, pointers, at, weights);
+                step::<D, R>(&mut acc, pointers, at + 4, weights.add(D::STEP));
                 at += 8;
-                weights = weights.add(32 * V);
+                weights = weights.add(2 * D::STEP);
             }
             if rows.steps % 2 == 1 {
-                step_avx2(&mut acc, pointers, at, weights);
-                weights = weights.add(16 * V);
+                step::<D, R>(&mut acc, pointers, at, weights);
+                weights = weights.add(D::STEP);
             }
         }
+        acc
     }
-    acc
 }
 
-/// Two products of every row and output, onto `acc`.
+/// One step of every row, onto `acc`.
 ///
 /// # Safety
-/// `at` bytes from every row on, 4 can be read, and 16 · `V` bytes of weights.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn step_avx2<const R: usize, const V: usize>(
-    acc: &mut [[__m256i; V]; R],
-    pointers: [*const u8; R],
-    at: usize,
-    weights: *const u8,
-) {
-    let mut w = [_mm256_setzero_si256(); V];
-    for (index, w) in w.iter_mut().enumerate() {
-        // SAFETY: the caller's.
-        *w = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(weights.add(16 * index).cast()) });
-    }
-    for (acc, pointer) in acc.iter_mut().zip(pointers) {
-        // SAFETY: the caller's.
-        let x = _mm256_set1_epi32(unsafe { pointer.add(at).cast::<i32>().read_unaligned() });
-        let products = w.map(|w| _mm256_madd_epi16(x, w));
-        for (acc, product) in acc.iter_mut().zip(products) {
-            *acc = _mm256_add_epi32(*acc, product);
+/// As [`Dot`] says; `at` bytes from every row on, 4 can be read.
+#[inline(always)]
+unsafe fn step<D: Dot, const R: usize>(acc: &mut [D::Acc; R], pointers: [*const u8; R], at: usize, weights: *const u8) {
+    // SAFETY: the caller's.
+    unsafe {
+        let weights = D::weights(weights);
+        for (acc, pointer) in acc.iter_mut().zip(pointers) {
+            *acc = D::dot(*acc, pointer.add(at), weights);
         }
     }
 }
 
 /// What turns accumulators into results.
-struct Finish<const V: usize> {
-    multipliers: [Multipliers; V],
+struct Finish {
+    multipliers: [Multipliers; WIDEST / 8],
     lanes: Lanes,
 }
 
-impl<const V: usize> Finish<V> {
+impl Finish {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new(panel: &Panel<'_>, requant: Requant) -> Self {
+        let mut multipliers = [Multipliers::new(_mm256_setzero_si256()); WIDEST / 8];
+        for (multipliers, bytes) in multipliers.iter_mut().zip(panel.multipliers.as_chunks::<32>().0) {
+            *multipliers = Multipliers::new(load32(bytes));
+        }
+        Self { multipliers, lanes: Lanes::new(requant) }
+    }
+
     /// Requantizes and stores two rows.
     ///
     /// # Safety
-    /// Both places hold 8 · `V` bytes.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn two(&self, to: *mut u8, second_to: *mut u8, first: [__m256i; V], second: [__m256i; V]) {
-        let ([a, b], [c, d]) = (self.requantize(first), self.requantize(second));
-        let bytes = self.lanes.narrow(a, b, c, d);
+    /// As [`Dot`] says; both places hold [`Dot::LANES`] bytes.
+    #[inline(always)]
+    unsafe fn two<D: Dot>(&self, shifts: bool, to: [*mut u8; 2], first: D::Acc, second: D::Acc) {
         // SAFETY: the caller's.
         unsafe {
-            store::<V>(to, _mm256_castsi256_si128(bytes));
-            store::<V>(second_to, _mm256_extracti128_si256::<1>(bytes));
+            let (mut first, mut second) = (D::eights(first), D::eights(second));
+            if shifts {
+                // Copies, as what has an address does not stay in registers.
+                let mut shifted = [first, second];
+                self.lanes.shift_left(shifted.as_flattened_mut());
+                [first, second] = shifted;
+            }
+            self.store::<D>(to, first, second);
         }
     }
 
-    /// Requantizes and stores one row.
+    /// As [`Finish::two`], of accumulators in place.
     ///
     /// # Safety
-    /// The place holds 8 · `V` bytes.
+    /// As there; every tier has AVX2.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn one(&self, to: *mut u8, acc: [__m256i; V]) {
-        let [a, b] = self.requantize(acc);
-        let bytes = self.lanes.narrow(a, b, a, b);
-        // SAFETY: the caller's.
-        unsafe { store::<V>(to, _mm256_castsi256_si128(bytes)) };
-    }
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn requantize(&self, acc: [__m256i; V]) -> [__m256i; 2] {
-        let mut words = [_mm256_setzero_si256(); 2];
-        for ((word, acc), multipliers) in words.iter_mut().zip(acc).zip(self.multipliers) {
-            *word = self.lanes.apply(acc, multipliers);
-        }
-        words
-    }
-}
-
-/// The first 8 · `V` bytes.
-///
-/// # Safety
-/// There is room for them.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn store<const V: usize>(to: *mut u8, values: __m128i) {
-    // SAFETY: the caller's; stores take any alignment.
-    unsafe {
-        if V == 2 {
-            _mm_storeu_si128(to.cast(), values);
-        } else {
-            _mm_storel_epi64(to.cast(), values);
+    unsafe fn store<D: Dot>(&self, [to, second_to]: [*mut u8; 2], first: [__m256i; 4], second: [__m256i; 4]) {
+        let ([m0, m1, m2, m3], lanes) = (self.multipliers, &self.lanes);
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (first, second);
+        // SAFETY: the caller's; stores take any alignment.
+        unsafe {
+            if D::LANES == 32 {
+                let narrow = |a, b, c, d| {
+                    lanes.narrow(lanes.apply(a, m0), lanes.apply(b, m1), lanes.apply(c, m2), lanes.apply(d, m3))
+                };
+                _mm256_storeu_si256(to.cast(), narrow(a0, a1, a2, a3));
+                _mm256_storeu_si256(second_to.cast(), narrow(b0, b1, b2, b3));
+                return;
+            }
+            let (a, b) = (lanes.apply(a0, m0), lanes.apply(b0, m0));
+            let bytes = if D::LANES == 16 {
+                lanes.narrow(a, lanes.apply(a1, m1), b, lanes.apply(b1, m1))
+            } else {
+                lanes.narrow(a, a, b, b)
+            };
+            let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+            if D::LANES == 16 {
+                _mm_storeu_si128(to.cast(), low);
+                _mm_storeu_si128(second_to.cast(), high);
+            } else {
+                _mm_storel_epi64(to.cast(), low);
+                _mm_storel_epi64(second_to.cast(), high);
+            }
         }
     }
 }
