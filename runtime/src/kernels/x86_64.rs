@@ -17,10 +17,11 @@ pub mod peak;
 mod pool;
 mod product;
 mod simd;
+mod winograd;
 
 use super::{Kernel, Tier, generic};
 use crate::plan::Code;
-use isa::{Avx2, Avx512Vnni, AvxVnni};
+use isa::{Avx2, Avx2Row, Avx512Vnni, AvxVnni};
 use product::Isa;
 
 const fn conv<I: Isa>() -> Kernel {
@@ -32,6 +33,17 @@ const fn conv<I: Isa>() -> Kernel {
         run: conv::conv::<I>,
     }
 }
+
+/// Where `vpmaddwd` multiplies, Winograd's algorithm saves more products than it costs; four-way products leave nothing to save.
+static AVX2_CONV: Kernel = Kernel {
+    code: Code::Conv,
+    packed_bytes: |op| if winograd::fits(op) { winograd::packed_bytes(op) } else { pack::packed_bytes::<Avx2>(op) },
+    pack: |op, to| if winograd::fits(op) { winograd::pack(op, to) } else { pack::pack::<Avx2>(op, to) },
+    workspace_bytes: |op| {
+        if winograd::fits(op) { winograd::workspace_bytes(op) } else { conv::workspace_bytes::<Avx2>(op) }
+    },
+    run: |op, memory| if winograd::fits(op) { winograd::run(op, memory) } else { conv::conv::<Avx2>(op, memory) },
+};
 
 const fn dense<I: Isa>() -> Kernel {
     Kernel {
@@ -46,15 +58,15 @@ const fn dense_float<I: Isa>() -> Kernel {
     Kernel { code: Code::DenseFloat, run: conv::dense_float::<I>, ..dense::<I>() }
 }
 
-/// A tier, which differs from AVX2's in its products.
+/// A tier: tiers differ in their products.
 macro_rules! tier {
-    ($name:literal, $isa:ty) => {
+    ($name:literal, $conv:expr, $dense:ty) => {
         Tier {
             name: $name,
             kernels: &[
-                &conv::<$isa>(),
+                $conv,
                 &depthwise::DEPTHWISE,
-                &dense::<$isa>(),
+                &dense::<$dense>(),
                 &elementwise::ADD,
                 &elementwise::MUL,
                 &pool::MAX_POOL,
@@ -65,7 +77,7 @@ macro_rules! tier {
                 &generic::TRANSPOSE,
                 &generic::RESIZE,
                 &generic::CONCAT,
-                &dense_float::<$isa>(),
+                &dense_float::<$dense>(),
                 &generic::SOFTMAX_FLOAT,
                 &generic::RESHAPE,
                 &generic::DEQUANTIZE,
@@ -76,9 +88,9 @@ macro_rules! tier {
     };
 }
 
-static AVX2: Tier = tier!("avx2", Avx2);
-static AVX_VNNI: Tier = tier!("avxvnni", AvxVnni);
-static AVX512_VNNI: Tier = tier!("avx512vnni", Avx512Vnni);
+static AVX2: Tier = tier!("avx2", &AVX2_CONV, Avx2Row);
+static AVX_VNNI: Tier = tier!("avxvnni", &conv::<AvxVnni>(), AvxVnni);
+static AVX512_VNNI: Tier = tier!("avx512vnni", &conv::<Avx512Vnni>(), Avx512Vnni);
 
 /// Where the processor has AVX2.
 #[must_use]
@@ -109,8 +121,9 @@ pub fn avx512vnni() -> Option<&'static Tier> {
 pub mod emulated {
     use super::*;
 
-    static AVX_VNNI: Tier = tier!("avxvnni (emulated)", isa::AvxVnniEmulated);
-    static AVX512_VNNI: Tier = tier!("avx512vnni (emulated)", isa::Avx512VnniEmulated);
+    static AVX_VNNI: Tier = tier!("avxvnni (emulated)", &conv::<isa::AvxVnniEmulated>(), isa::AvxVnniEmulated);
+    static AVX512_VNNI: Tier =
+        tier!("avx512vnni (emulated)", &conv::<isa::Avx512VnniEmulated>(), isa::Avx512VnniEmulated);
 
     /// [`super::avxvnni`] where the processor has AVX2.
     #[must_use]

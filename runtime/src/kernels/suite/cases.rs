@@ -159,6 +159,16 @@ pub fn case(group: Group, index: usize) -> Case {
                 let slide = Slide::same(*kernel, *stride, [input[0], input[1]]);
                 conv(rng, index, *input, *outputs, slide, *groups)
             }
+            None if rng.once_in(4) => {
+                // Every tap once an output, whole vectors of channels, any border: what fast algorithms take.
+                let mut slide = Slide::valid([3, 3]);
+                (slide.before, slide.behind) = ([rng.below(3), rng.below(3)], [rng.below(3), rng.below(3)]);
+                let size = |rng: &mut Rng, most: usize| 3 + rng.below(most);
+                let wide = if rng.once_in(8) { 5 * largest } else { largest };
+                let [h, w] = [size(&mut rng, largest), size(&mut rng, wide)];
+                let (inputs, outputs) = (rng.pick(&[16, 16, 32, 48, 64, 96]), channels(&mut rng, largest * 4));
+                conv(rng, index, [h, w, inputs], outputs, slide, 1)
+            }
             None => {
                 let groups = if rng.once_in(3) { rng.pick(&[2, 3, 4, 7, 8, 16]) } else { 1 };
                 let largest = largest / groups.min(3) + 1;

@@ -9,7 +9,7 @@ use crate::plan::{Op, Window};
 /// Pixels of a block, at most.
 const BLOCK_PIXELS: usize = 1024;
 /// The only run of every row.
-const RUN: &[Offset] = &[[0; 8]];
+pub(super) const RUN: &[Offset] = &[[0; 8]];
 /// The only row.
 const ONE: Starts<'_> = Starts::Every { bytes: 0, count: 1 };
 /// What a row may read behind its last value.
@@ -21,7 +21,7 @@ const fn width<I: Isa>() -> usize {
 }
 
 /// Distance of rows of `values` activations: not a multiple of a large power of two, which would crowd a few sets of the cache.
-fn row_bytes<I: Isa>(values: usize) -> usize {
+pub(super) fn row_bytes<I: Isa>(values: usize) -> usize {
     let bytes = (values * width::<I>()).next_multiple_of(4);
     if bytes.is_multiple_of(512) { bytes + 64 } else { bytes }
 }

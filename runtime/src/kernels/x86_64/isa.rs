@@ -58,9 +58,16 @@ macro_rules! isa {
 }
 
 isa! {
-    /// int16 activations and `vpmaddwd`: exact for all values, as its sums of two products are int32.
-    Avx2, features: "avx2", group: 2, weight: 1, offset: 0, lanes: 16, unpack: widen,
+    /// int16 activations and `vpmaddwd`: exact for all values, as its sums of two products are int32. Weights are int16, too: nothing but
+    /// products is left in the loop.
+    Avx2, features: "avx2", group: 2, weight: 2, offset: 0, lanes: 16, unpack: widen,
     dots: [8 => Words<1>, 16 => Words<2>]
+}
+
+isa! {
+    /// [`Avx2`] for one row, where every weight is used once: they stay int8, as reading them takes longer than widening them.
+    Avx2Row, features: "avx2", group: 2, weight: 1, offset: 0, lanes: 16, unpack: widen,
+    dots: [8 => NarrowWords<1>, 16 => NarrowWords<2>]
 }
 
 isa! {
@@ -106,10 +113,51 @@ fn flip(from: &[u8], to: &mut [u8]) {
     from.iter().zip(to).for_each(|(from, to)| *to = from ^ 0x80);
 }
 
-/// `V` vectors of eight lanes, two int16 each, weights as int8.
+/// `V` vectors of eight lanes, two int16 each, weights as int16.
 pub(super) struct Words<const V: usize>;
 
 impl<const V: usize> Dot for Words<V> {
+    type Acc = [__m256i; V];
+    type Weights = [__m256i; V];
+    const LANES: usize = 8 * V;
+    const STEP: usize = 32 * V;
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn start(numbers: *const u8) -> Self::Acc {
+        // SAFETY: the caller's.
+        unsafe { load256(numbers) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(from: *const u8) -> Self::Weights {
+        // SAFETY: the caller's.
+        unsafe { load256(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(mut acc: Self::Acc, x: *const u8, weights: Self::Weights) -> Self::Acc {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+            for (acc, weights) in acc.iter_mut().zip(weights) {
+                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, weights));
+            }
+            acc
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eights(acc: Self::Acc) -> [__m256i; 4] {
+        // SAFETY: the caller's.
+        unsafe { padded(acc) }
+    }
+}
+
+/// As [`Words`], weights as int8.
+pub(super) struct NarrowWords<const V: usize>;
+
+impl<const V: usize> Dot for NarrowWords<V> {
     type Acc = [__m256i; V];
     type Weights = [__m256i; V];
     const LANES: usize = 8 * V;
@@ -135,15 +183,9 @@ impl<const V: usize> Dot for Words<V> {
     }
 
     #[inline(always)]
-    unsafe fn dot(mut acc: Self::Acc, x: *const u8, weights: Self::Weights) -> Self::Acc {
+    unsafe fn dot(acc: Self::Acc, x: *const u8, weights: Self::Weights) -> Self::Acc {
         // SAFETY: the caller's.
-        unsafe {
-            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, weights));
-            }
-            acc
-        }
+        unsafe { Words::<V>::dot(acc, x, weights) }
     }
 
     #[inline(always)]

@@ -75,32 +75,47 @@ pub(super) fn pack<I: Isa>(op: &Op<'_>, packed: &mut [u8]) {
     }
 }
 
-/// One panel, its lanes in the order that requantization undoes: `outputs` from the operator's output `first` on (its number with every group rounded up to 4).
-fn panel<I: Isa>(op: &Op<'_>, layout: &Layout, first: usize, outputs: usize, lanes: usize, bytes: &mut [u8]) {
-    let blocks = op.weights.as_chunks::<16>().0;
+/// The weight of an output (its number with every group rounded up to 4) for value `k` of its patch.
+pub(super) fn weight(op: &Op<'_>, layout: &Layout, output: usize, k: usize) -> i8 {
     let across = (layout.runs * layout.run).div_ceil(4);
-    let weight = |output: usize, k: usize| {
-        let block = blocks.get((output / 4) * across + k / 4);
-        block.and_then(|block| block.get((output % 4) * 4 + k % 4)).map_or(0, |byte| byte.cast_signed())
-    };
+    let block = op.weights.as_chunks::<16>().0.get((output / 4) * across + k / 4);
+    block.and_then(|block| block.get((output % 4) * 4 + k % 4)).map_or(0, |byte| byte.cast_signed())
+}
+
+/// One panel, its lanes in the order that requantization undoes: `outputs` from the operator's output `first` on, as [`weight`] counts it.
+fn panel<I: Isa>(op: &Op<'_>, layout: &Layout, first: usize, outputs: usize, lanes: usize, bytes: &mut [u8]) {
+    let weights = numbers::<I>(op, layout, first, outputs, lanes, bytes);
+    for (step, step_weights) in weights.chunks_exact_mut(lanes * I::GROUP * I::WEIGHT).enumerate() {
+        let (run, start) = (step / layout.steps, step % layout.steps * I::GROUP);
+        for (index, lane) in step_weights.chunks_exact_mut(I::GROUP * I::WEIGHT).enumerate() {
+            for (k, bytes) in (start..).zip(lane.chunks_exact_mut(I::WEIGHT)) {
+                let is_there = swapped(index) < outputs && k < layout.run;
+                let value = if is_there { weight(op, layout, first + swapped(index), run * layout.run + k) } else { 0 };
+                bytes.iter_mut().zip(i16::from(value).to_le_bytes()).for_each(|(to, from)| *to = from);
+            }
+        }
+    }
+}
+
+/// Bias and multipliers of a panel, as [`panel`] has them; what follows them.
+pub(super) fn numbers<'b, I: Isa>(
+    op: &Op<'_>,
+    layout: &Layout,
+    first: usize,
+    outputs: usize,
+    lanes: usize,
+    bytes: &'b mut [u8],
+) -> &'b mut [u8] {
     let (numbers, weights) = bytes.split_at_mut_checked(8 * lanes).unwrap_or_default();
     let (bias, multipliers) = numbers.split_at_mut_checked(4 * lanes).unwrap_or_default();
     let (bias, multipliers) = (bias.as_chunks_mut::<4>().0, multipliers.as_chunks_mut::<4>().0);
     for (index, (bias, multiplier)) in bias.iter_mut().zip(multipliers).enumerate() {
         let (output, is_there) = (first + swapped(index), swapped(index) < outputs);
         *multiplier = if is_there { Op::word(op.multipliers, output).to_le_bytes() } else { [0; 4] };
-        let sum = (0..layout.runs * layout.run).fold(0i32, |sum, k| sum.wrapping_add(i32::from(weight(output, k))));
+        let weights = (0..layout.runs * layout.run).map(|k| i32::from(weight(op, layout, output, k)));
+        let sum = weights.fold(0i32, i32::wrapping_add);
         let shifted = Op::word(op.bias, output).wrapping_sub(sum.wrapping_mul(I::OFFSET));
         *bias = if is_there { shifted.to_le_bytes() } else { [0; 4] };
     }
-    for (step, step_weights) in weights.chunks_exact_mut(lanes * I::GROUP * I::WEIGHT).enumerate() {
-        let (run, start) = (step / layout.steps, step % layout.steps * I::GROUP);
-        for (index, lane) in step_weights.chunks_exact_mut(I::GROUP * I::WEIGHT).enumerate() {
-            for (k, bytes) in (start..).zip(lane.chunks_exact_mut(I::WEIGHT)) {
-                let is_there = swapped(index) < outputs && k < layout.run;
-                let value = if is_there { weight(first + swapped(index), run * layout.run + k) } else { 0 };
-                bytes.iter_mut().zip(i16::from(value).to_le_bytes()).for_each(|(to, from)| *to = from);
-            }
-        }
-    }
+    weights
 }

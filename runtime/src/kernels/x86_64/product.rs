@@ -164,6 +164,21 @@ impl<'a> Panel<'a> {
         Some((Self { lanes, bias, multipliers, weights }, rest))
     }
 
+    /// Weights of `steps` steps, `index` · `steps` further on, without bias.
+    pub(super) fn part<D: Dot>(&self, index: usize, steps: usize) -> Self {
+        let bytes = steps * D::STEP;
+        let weights = self.weights.get(index * bytes..(index + 1) * bytes).unwrap_or_default();
+        Self { bias: &[0; 4 * WIDEST], weights, ..*self }
+    }
+
+    /// The bias of eight lanes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn bias_vector(&self, index: usize) -> __m256i {
+        let bias = self.bias.as_chunks().0.get(index);
+        bias.map_or_else(|| _mm256_setzero_si256(), |bias| load32(bias))
+    }
+
     /// Whether it is one of `D`'s and has weights for every step.
     fn is_whole<D: Dot>(&self, rows: &Rows<'_>) -> bool {
         self.lanes == D::LANES && self.weights.len() >= rows.runs.len() * rows.steps * D::STEP
@@ -198,6 +213,44 @@ pub(super) unsafe fn single<D: Dot>(rows: &Rows<'_>, panel: &Panel<'_>) -> [i32;
     out
 }
 
+/// Accumulators of all rows, each in [`Dot::LANES`] int32.
+///
+/// # Safety
+/// As [`Dot`] says.
+#[inline(always)]
+pub(super) unsafe fn sums<D: Dot>(rows: &Rows<'_>, panel: &Panel<'_>, out: &mut [u8], bytes: usize) {
+    let count = rows.starts.count();
+    if bytes < 4 * D::LANES || out.len() < count * bytes || !panel.is_whole::<D>(rows) {
+        return;
+    }
+    let mut first = 0;
+    macro_rules! tile {
+        ($rows:literal) => {{
+            // SAFETY: `Rows` vouches for the rows, the check above for the panel and for where the accumulators go.
+            unsafe {
+                for (row, acc) in tile::<D, $rows>(rows.pointers(first), rows, panel).into_iter().enumerate() {
+                    let to = out.as_mut_ptr().add((first + row) * bytes);
+                    for (index, eight) in D::eights(acc).into_iter().take(D::LANES / 8).enumerate() {
+                        _mm256_storeu_si256(to.add(32 * index).cast(), eight);
+                    }
+                }
+            }
+            first + $rows
+        }};
+    }
+    while first + 6 <= count {
+        first = tile!(6);
+    }
+    let _end = match count - first {
+        0 => first,
+        1 => tile!(1),
+        2 => tile!(2),
+        3 => tile!(3),
+        4 => tile!(4),
+        _ => tile!(5),
+    };
+}
+
 /// One panel of outputs for all rows.
 ///
 /// # Safety
@@ -220,7 +273,7 @@ pub(super) unsafe fn panel<D: Dot>(
     let finish = unsafe { Finish::new(panel, requant) };
     let mut first = 0;
     let mut short = [0; WIDEST * TILE];
-    let (is_short, shifts) = (outputs < D::LANES, finish.lanes.shifts());
+    let is_short = outputs < D::LANES;
     // Rows by name, so that the accumulators stay in registers.
     macro_rules! tile {
         ($rows:literal: $($a:ident $b:ident),* $(; $last:ident)?) => {{
@@ -236,11 +289,11 @@ pub(super) unsafe fn panel<D: Dot>(
             // SAFETY: rows of whole panels end within `out`, as was checked above; those of short ones lie in `short`.
             unsafe {
                 $(
-                    finish.two::<D>(shifts, [to.wrapping_add(row * step), to.wrapping_add((row + 1) * step)], $a, $b);
+                    finish.two::<D>([to.wrapping_add(row * step), to.wrapping_add((row + 1) * step)], $a, $b);
                     row += 2;
                 )*
                 $(
-                    finish.two::<D>(shifts, [to.wrapping_add(row * step); 2], $last, $last);
+                    finish.two::<D>([to.wrapping_add(row * step); 2], $last, $last);
                     row += 1;
                 )?
             }
@@ -320,7 +373,7 @@ unsafe fn step<D: Dot, const R: usize>(acc: &mut [D::Acc; R], pointers: [*const 
 }
 
 /// What turns accumulators into results.
-struct Finish {
+pub(super) struct Finish {
     multipliers: [Multipliers; WIDEST / 8],
     lanes: Lanes,
 }
@@ -328,7 +381,7 @@ struct Finish {
 impl Finish {
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new(panel: &Panel<'_>, requant: Requant) -> Self {
+    pub(super) fn new(panel: &Panel<'_>, requant: Requant) -> Self {
         let mut multipliers = [Multipliers::new(_mm256_setzero_si256()); WIDEST / 8];
         for (multipliers, bytes) in multipliers.iter_mut().zip(panel.multipliers.as_chunks::<32>().0) {
             *multipliers = Multipliers::new(load32(bytes));
@@ -341,11 +394,11 @@ impl Finish {
     /// # Safety
     /// As [`Dot`] says; both places hold [`Dot::LANES`] bytes.
     #[inline(always)]
-    unsafe fn two<D: Dot>(&self, shifts: bool, to: [*mut u8; 2], first: D::Acc, second: D::Acc) {
+    pub(super) unsafe fn two<D: Dot>(&self, to: [*mut u8; 2], first: D::Acc, second: D::Acc) {
         // SAFETY: the caller's.
         unsafe {
             let (mut first, mut second) = (D::eights(first), D::eights(second));
-            if shifts {
+            if self.lanes.shifts() {
                 // Copies, as what has an address does not stay in registers.
                 let mut shifted = [first, second];
                 self.lanes.shift_left(shifted.as_flattened_mut());
