@@ -1,6 +1,6 @@
 //! Times plans on one tier: `time_plan [--rounds N] [--profile] PLAN…` prints one JSON object a line.
 //!
-//! A plan is a file, the name of a synthetic model (`kws`, `ic`, `vww`, `ad`, `mobilenet_v2`) or `product:M,K,N`. Plans are interleaved, round by
+//! A plan is a file, the name of a synthetic model (`glyphs`, `kws`, `ic`, `vww`, `ad`, `mobilenet_v2`) or `product:M,K,N`. Plans are interleaved, round by
 //! round; a round of a short plan is many runs. `--profile` adds the operators, and the processor's peak rate in multiply-accumulates a
 //! nanosecond. `--serve` times a round of plan I whenever it reads the number I, and answers with the nanoseconds of a run: so another program
 //! can interleave its own rounds.

@@ -24,6 +24,7 @@ pub fn model(name: &str) -> Option<Vec<u8>> {
         return Some(product(m, k, n));
     }
     let build = match name {
+        "glyphs" => glyphs,
         "kws" => keywords,
         "ic" => images,
         "vww" => persons,
@@ -32,6 +33,7 @@ pub fn model(name: &str) -> Option<Vec<u8>> {
         _ => return None,
     };
     let input = match name {
+        "glyphs" => [8, 8, 1],
         "kws" => [49, 10, 1],
         "ic" => [32, 32, 3],
         "vww" => [96, 96, 3],
@@ -70,6 +72,17 @@ fn depthwise(b: &mut Builder, x: usize, stride: usize) -> usize {
 fn global_mean(b: &mut Builder, x: usize) -> usize {
     let [h, w, _] = b.shape(x);
     b.average_pool(x, Slide::valid([h, w]))
+}
+
+/// The built-in model.
+fn glyphs(b: &mut Builder) {
+    let mut x = conv(b, 0, 32, [3, 3], 1);
+    for (outputs, stride) in [(48, 1), (64, 1), (96, 2), (96, 1), (96, 1)] {
+        x = depthwise(b, x, stride);
+        x = conv(b, x, outputs, [1, 1], 1);
+    }
+    x = global_mean(b, x);
+    b.dense(x, 47);
 }
 
 /// DS-CNN.
