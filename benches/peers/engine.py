@@ -9,13 +9,12 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from shared import MODELS, ROOT, hone, need_shared, session
+from shared import MODELS, ROOT, hone, mean_us, need_shared, session
 
 # Model, sample inputs, LiteRT's file.
 CASES = {
@@ -68,16 +67,6 @@ def prepare(name, case, folder):
         first = interpreter.get_input_details()[0]
         interpreter.set_tensor(first["index"], np.zeros(first["shape"], first["dtype"]))
     return plan, (session(peer), input_name, rows[:1]), interpreter
-
-
-def mean_us(work, least_ns=1_000_000):
-    """Mean microseconds of a call over at least a millisecond, after one call to warm up."""
-    work()
-    start, calls = time.perf_counter_ns(), 0
-    while time.perf_counter_ns() - start < least_ns:
-        work()
-        calls += 1
-    return (time.perf_counter_ns() - start) / calls / 1e3
 
 
 def main():

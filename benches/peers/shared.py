@@ -54,6 +54,16 @@ def sqnr_db(reference, other):
     return 10 * np.log10((reference**2).sum() / max(((reference - other) ** 2).sum(), 1e-30))
 
 
+def mean_us(work, least_ns=1_000_000):
+    """Mean microseconds of a call over at least a millisecond, after one call to warm up."""
+    work()
+    start, calls = time.perf_counter_ns(), 0
+    while time.perf_counter_ns() - start < least_ns:
+        work()
+        calls += 1
+    return (time.perf_counter_ns() - start) / calls / 1e3
+
+
 def interleaved_ms(sessions, x, rounds=30):
     """Median milliseconds per session, rounds interleaved so that drift of the machine hits all alike."""
     times = [[] for _ in sessions]

@@ -1,8 +1,8 @@
-//! Times plans on one tier: `time_plan [--rounds N] [--profile] PLAN…` prints one JSON object a line.
+//! Times plans on one tier: `time_plan [--rounds N] [--profile | --table] PLAN…` prints one JSON object a line.
 //!
 //! A plan is a file, the name of a synthetic model (`glyphs`, `kws`, `ic`, `vww`, `ad`, `mobilenet_v2`) or `product:M,K,N`. Plans are interleaved, round by
 //! round; a round of a short plan is many runs. `--profile` adds the operators, and the processor's peak rate in multiply-accumulates a
-//! nanosecond. `--serve` times a round of plan I whenever it reads the number I, and answers with the nanoseconds of a run: so another program
+//! nanosecond; `--table` prints them as a table instead: fastest round and share of that peak of every layer. `--serve` times a round of plan I whenever it reads the number I, and answers with the nanoseconds of a run: so another program
 //! can interleave its own rounds.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a tool for benches may stop")]
 
@@ -21,12 +21,13 @@ use hone_runtime::plan::Plan;
 const ROUND_NS: u128 = 1_000_000;
 
 fn main() {
-    let (mut rounds, mut profile, mut serve, mut names) = (50, false, false, Vec::new());
+    let (mut rounds, mut profile, mut table, mut serve, mut names) = (50, false, false, false, Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rounds" => rounds = args.next().and_then(|n| n.parse().ok()).unwrap(),
             "--profile" => profile = true,
+            "--table" => (profile, table) = (true, true),
             "--serve" => serve = true,
             _ => names.push(arg),
         }
@@ -58,6 +59,10 @@ fn main() {
         }
     }
     for (name, run) in names.iter().zip(runs) {
+        if table {
+            run.table(name, tier.name, peak);
+            continue;
+        }
         run.print(name, tier.name, profile.then_some(peak));
     }
 }
@@ -97,6 +102,30 @@ impl<'p> Timed<'p> {
                 self.prepared.run_op(index);
             }
             self.ops[index].push(start.elapsed().as_nanos() as f64 / f64::from(repeats));
+        }
+    }
+
+    fn table(self, name: &str, tier: &str, peak: f64) {
+        println!("\n{name}, {tier}, peak {peak:.1} G multiply-accumulates a second\n");
+        println!("| operator | input | output | window, step | multiply-accumulates | µs | share of peak |");
+        println!("|---|---|---|---|--:|--:|--:|");
+        for (op, times) in self.prepared.engine().plan().ops().zip(self.ops) {
+            let fastest = times.into_iter().fold(f64::INFINITY, f64::min);
+            let share = if op.macs() > 0 {
+                format!("{:.0} %", 100.0 * op.macs() as f64 / fastest / peak)
+            } else {
+                String::new()
+            };
+            let [[rows, columns], [down, right]] = [op.window.kernel, op.window.stride];
+            let window = if rows > 0 { format!("{rows} × {columns}, {down} × {right}") } else { String::new() };
+            println!(
+                "| {} | {:?} | {:?} | {window} | {} | {:.1} | {share} |",
+                op.code.name(),
+                op.input().shape,
+                op.output.shape,
+                op.macs(),
+                fastest / 1e3
+            );
         }
     }
 
