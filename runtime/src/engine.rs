@@ -85,7 +85,7 @@ impl<'p> Engine<'p> {
         Ok(())
     }
 
-    /// Quantizes the model's input (row-major, as the model takes it) into the arena.
+    /// Brings the model's input (row-major, as the model takes it) into the arena, as int8 or f16.
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of values, [`Error::NonFinite`], [`Error::Buffer`] for an arena that is too small.
@@ -106,7 +106,8 @@ impl<'p> Engine<'p> {
         }
         check("arena", arena.len(), self.plan.arena_bytes())?;
         let bytes = arena.get_mut(tensor.range()).unwrap_or_default();
-        (self.tier.quantize)(input, &tensor, self.plan.channels_first(), bytes);
+        let fill = if tensor.dtype == DType::F16 { self.tier.halve } else { self.tier.quantize };
+        fill(input, &tensor, self.plan.channels_first(), bytes);
         Ok(())
     }
 

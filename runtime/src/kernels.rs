@@ -1,4 +1,5 @@
-//! What the engine runs operators with. [`generic`] is the specification: every other int8 kernel gives the same bits.
+//! What the engine runs operators with. [`generic`] is the specification: every other int8 kernel gives the same bits, every other f16
+//! kernel the same values within what `docs/plan-format.md` allows.
 //!
 //! A [`Tier`] is a set of kernels for one kind of processor; holding one proves that the processor has what they need. Kernels get an
 //! [`Op`] of a checked plan, so that they need no checks of their own, and the memory to work in.
@@ -44,6 +45,14 @@ impl Memory<'_> {
         }
     }
 
+    /// As [`Memory::pair`], with the workspace.
+    pub fn pair_and_workspace(&mut self, read: Range<usize>, write: Range<usize>) -> (&[u8], &mut [u8], &mut [u8]) {
+        match self.arena.get_disjoint_mut([read, write]) {
+            Ok([read, write]) => (read, write, self.workspace),
+            Err(_) => (&[], &mut [], &mut []),
+        }
+    }
+
     /// As [`Memory::pair`], with the scratch of an operator.
     pub fn triple(
         &mut self,
@@ -81,8 +90,8 @@ impl Kernel {
     }
 }
 
-/// From the model's input to its tensor: quantizes `input` (row-major; `[channels, height, width]` where `channels_first`) into `tensor`'s
-/// bytes as [`crate::QuantParams::quantize`] defines it.
+/// From the model's input to its tensor: brings `input` (row-major; `[channels, height, width]` where `channels_first`) into `tensor`'s
+/// bytes, to int8 as [`crate::QuantParams::quantize`] defines it.
 pub type QuantizeInput = fn(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]);
 
 /// The kernels of one kind of processor.
@@ -94,8 +103,10 @@ pub struct Tier {
     pub name: &'static str,
     /// At most one a code; what is missing is not supported.
     pub kernels: &'static [&'static Kernel],
-    /// Fills the input.
+    /// Fills an int8 input.
     pub quantize: QuantizeInput,
+    /// Fills an f16 input: every value rounded to the nearest f16, to even at halves.
+    pub halve: QuantizeInput,
 }
 
 impl Tier {

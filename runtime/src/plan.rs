@@ -5,10 +5,12 @@
 //! wrong, so that kernels need no checks of their own. The bytes are specified in `docs/plan-format.md`.
 //!
 //! Tensors are `[height, width, channels]`, channels fastest, one row of data at a time. int8 is asymmetric per tensor, weights are
-//! symmetric per output channel, accumulators are int32 (wrapping), [`Requant`] brings them back to int8.
+//! symmetric per output channel, accumulators are int32 (wrapping), [`Requant`] brings them back to int8. f16 tensors have f16 weights,
+//! f32 biases and f32 accumulators.
 
 mod check;
 pub mod format;
+mod function;
 mod op;
 pub mod requant;
 mod tensor;
@@ -16,6 +18,7 @@ mod tensor;
 pub mod writer;
 
 pub use format::{Code, DType};
+pub use function::Function;
 pub use op::{MAX_INPUTS, Op, Window};
 pub use requant::Requant;
 pub use tensor::Tensor;

@@ -1,12 +1,12 @@
 //! No plan, whatever its bytes, panics, reads or writes outside its buffers, or runs longer than its stated work: it is refused, or it
-//! runs to the end and every tier gives the same bits.
+//! runs to the end, and every tier gives the same bits where they are int8.
 //!
 //! Plans of single operators and of small models are changed field by field, byte by byte, cut, and put together from parts of others;
 //! the lengths and the checksum are mended afterwards, so that what is behind them is hit.
 
 use hone_runtime::Error;
 use hone_runtime::engine::Engine;
-use hone_runtime::kernels::suite::{Fence, Group, Rng, Side, case, model};
+use hone_runtime::kernels::suite::{Fence, Group, Rng, Side, case, half_model, model};
 use hone_runtime::kernels::{self, Tier, generic};
 use hone_runtime::plan::Plan;
 use hone_runtime::plan::format::{CRC_START, HEADER_BYTES, OP_BYTES, TENSOR_BYTES};
@@ -103,23 +103,12 @@ impl Tally {
 
 /// Small plans, at least one of every operator.
 fn originals() -> Vec<Vec<u8>> {
-    let groups = [
-        Group::Conv,
-        Group::Pointwise,
-        Group::Depthwise,
-        Group::Dense,
-        Group::DenseFloat,
-        Group::Add,
-        Group::Mul,
-        Group::Pools,
-        Group::Tables,
-        Group::Movement,
-    ];
     let mut plans = Vec::new();
-    for group in groups {
+    for &group in Group::ALL {
         plans.extend((0..14).map(|index| case(group, group.fixed_cases() + 4 * index).parts));
     }
     plans.extend((0..60).map(model));
+    plans.extend((0..60).map(half_model));
     let work = |bytes: &Vec<u8>| Plan::parse(bytes).unwrap().ops().map(|op| op.work()).sum::<u64>();
     plans
         .iter()
@@ -146,7 +135,10 @@ impl Yard {
         for tier in tiers() {
             // A tier may lack a kernel that generic has, and says so.
             if let Some(got) = self.run_on(plan, tier, seed) {
-                assert_eq!(Some(got), wanted, "{} differs from generic", tier.name);
+                // f16 has no one answer, least of all where sums are infinite.
+                if !plan.ops().any(|op| op.code.is_f16()) {
+                    assert_eq!(Some(got), wanted, "{} differs from generic", tier.name);
+                }
             }
         }
     }

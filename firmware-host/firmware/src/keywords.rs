@@ -24,6 +24,7 @@ static KEYWORDS: Tier = Tier {
         &generic::SOFTMAX_FLOAT,
     ],
     quantize: generic::quantize,
+    halve: generic::halve,
 };
 
 #[entry]

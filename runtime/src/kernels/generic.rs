@@ -1,10 +1,12 @@
 //! Portable kernels in safe code, written so that the compiler can use whatever vector unit the target has.
 //!
-//! [`TIER`] is the specification of every int8 operator; [`dots_centred`] serves the tuner.
+//! [`TIER`] is the specification of every int8 operator; f16 operators are in [`half`]; [`dots_centred`] serves the tuner.
 
 mod conv;
 mod elementwise;
 mod float;
+#[cfg(feature = "f16")]
+pub mod half;
 mod pool;
 mod shape;
 
@@ -14,11 +16,11 @@ pub use conv::{CONV, DENSE, DEPTHWISE};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use elementwise::multipliers;
 pub use elementwise::{ADD, MUL, SOFTMAX, TABLE};
-pub use float::{DENSE_FLOAT, DEQUANTIZE, MEAN_FLOAT, SOFTMAX_FLOAT, quantize};
+pub use float::{DENSE_FLOAT, DEQUANTIZE, MEAN_FLOAT, SOFTMAX_FLOAT, halve, quantize};
 pub use pool::{AVERAGE_POOL, MAX_POOL};
 pub use shape::{CONCAT, PAD, RESHAPE, RESIZE, TRANSPOSE};
 
-/// Every int8 operator, for any processor.
+/// Every operator, for any processor.
 pub static TIER: Tier = Tier {
     name: "generic",
     kernels: &[
@@ -40,8 +42,33 @@ pub static TIER: Tier = Tier {
         &RESHAPE,
         &DEQUANTIZE,
         &MEAN_FLOAT,
+        #[cfg(feature = "f16")]
+        &half::CONV,
+        #[cfg(feature = "f16")]
+        &half::DEPTHWISE,
+        #[cfg(feature = "f16")]
+        &half::DENSE,
+        #[cfg(feature = "f16")]
+        &half::ADD,
+        #[cfg(feature = "f16")]
+        &half::MUL,
+        #[cfg(feature = "f16")]
+        &half::MAX_POOL,
+        #[cfg(feature = "f16")]
+        &half::AVERAGE_POOL,
+        #[cfg(feature = "f16")]
+        &half::UNARY,
+        #[cfg(feature = "f16")]
+        &half::SOFTMAX,
+        #[cfg(feature = "f16")]
+        &half::LAYER_NORM,
+        #[cfg(feature = "f16")]
+        &half::MAT_MUL,
+        #[cfg(feature = "f16")]
+        &half::FLOAT,
     ],
     quantize,
+    halve,
 };
 
 /// Rows of one tile of [`dots_centred`].

@@ -1,4 +1,5 @@
-//! Every kernel of a tier against [`generic`](super::generic), bit for bit: declaring a tier instantiates its tests.
+//! Every kernel of a tier against [`generic`](super::generic), bit for bit, those in f16 within what their definition allows: declaring a
+//! tier instantiates its tests.
 //!
 //! ```no_run
 //! // In a test crate; `None` on a processor without what the tier needs leaves the tests out with a notice.
@@ -21,6 +22,7 @@
 mod build;
 mod cases;
 mod fence;
+mod half;
 mod layer;
 mod model;
 mod rng;
@@ -33,11 +35,11 @@ pub use build::Builder;
 pub use cases::{Case, Group, case};
 pub use fence::{Fence, Side};
 pub use layer::{Slide, values};
-pub use model::model;
+pub use model::{half_model, model};
 pub use rng::{Rng, Values};
 
 use super::{Kernel, Memory, Tier, generic};
-use crate::plan::{DType, Op, Plan};
+use crate::plan::{DType, Op, Plan, Tensor};
 
 /// The tests of a tier, one a group of operators. The second argument is a `&'static Tier` or an `Option` of one.
 #[macro_export]
@@ -46,15 +48,23 @@ macro_rules! kernel_suite {
         mod $name {
             #[allow(unused_imports, reason = "for the tier's expression")]
             use super::*;
-            use $crate::kernels::suite::{Group, run_group, run_models, run_quantize};
+            use $crate::kernels::suite::{Group, run_group, run_halve, run_models, run_quantize};
 
             $crate::kernel_suite!(@groups $tier;
                 conv Conv, pointwise Pointwise, depthwise Depthwise, dense Dense, dense_float DenseFloat, add Add, mul Mul,
-                pools Pools, tables_and_softmax Tables, movement Movement);
+                pools Pools, tables_and_softmax Tables, movement Movement,
+                half_conv HalfConv, half_pointwise HalfPointwise, half_depthwise HalfDepthwise, half_dense HalfDense,
+                half_elementwise HalfElementwise, half_pools HalfPools, half_functions HalfFunctions,
+                half_attention HalfAttention, half_movement HalfMovement);
 
             #[test]
             fn quantize() {
                 run_quantize(::core::convert::Into::into($tier));
+            }
+
+            #[test]
+            fn halve() {
+                run_halve(::core::convert::Into::into($tier));
             }
 
             #[test]
@@ -88,9 +98,10 @@ pub fn run_models(tier: Option<&'static Tier>) {
     let Some(tier) = tier else { return };
     let mut bench = Bench::default();
     for seed in 0..60 {
-        let parts = model(seed);
-        let ops = 0..parts.ops.len();
-        bench.check(tier, &Case { name: format!("model {seed}"), parts, ops });
+        for (kind, parts) in [("model", model(seed)), ("f16 model", half_model(seed))] {
+            let ops = 0..parts.ops.len();
+            bench.check(tier, &Case { name: format!("{kind} {seed}"), parts, ops });
+        }
     }
 }
 
@@ -126,21 +137,26 @@ impl Bench {
         let mut state = vec![0; case.parts.arena_bytes];
         state.iter_mut().for_each(|byte| *byte = rng.bits() as u8);
         let plan = Plan::parse(&bytes).unwrap();
-        let input = plan.input().range();
-        state[input.clone()].copy_from_slice(&values(&mut rng, input.len()));
+        let input = plan.input();
+        state[input.range()].copy_from_slice(&data(&mut rng, &input));
         let mut floats = vec![0.0; float_elements(&plan)];
         for index in case.ops.clone() {
             let op = plan.op(index).unwrap();
             let Some(kernel) = tier.kernel(op.code) else { continue };
             for part in op.inputs().filter(|_| case.ops.len() == 1) {
-                let fresh = values(&mut rng, part.range().len());
+                let fresh = data(&mut rng, &part);
                 state[part.range()].copy_from_slice(&fresh);
             }
             let wanted = reference(&op, &state, &floats);
             for side in [Side::Behind, Side::Before] {
                 let name = format!("{}: {}: operator {index}, {:?}", tier.name, case.name, op.code);
                 let got = self.run(kernel, &bytes, index, &state, &floats, side, &name);
-                compare(&op, &state, &wanted, &got, &name);
+                if op.code.is_f16() {
+                    half::compare(&op, &state, &wanted.arena, &got.arena, &name);
+                    compare_floats(&op, &wanted, &got, &name);
+                } else {
+                    compare(&op, &state, &wanted, &got, &name);
+                }
             }
             state.copy_from_slice(&wanted.arena);
             floats.copy_from_slice(&wanted.output);
@@ -201,8 +217,14 @@ fn float_elements(plan: &Plan<'_>) -> usize {
 fn reference(op: &Op<'_>, state: &[u8], floats: &[f32]) -> Outcome {
     let (mut arena, mut output) = (state.to_vec(), floats.to_vec());
     let kernel = generic::TIER.kernel(op.code).unwrap();
-    (kernel.run)(op, &mut Memory { arena: &mut arena, packed: &[], workspace: &mut [], output: &mut output });
+    let mut workspace = vec![0; (kernel.workspace_bytes)(op)];
+    (kernel.run)(op, &mut Memory { arena: &mut arena, packed: &[], workspace: &mut workspace, output: &mut output });
     Outcome { arena, output }
+}
+
+/// Random contents of a tensor.
+fn data(rng: &mut Rng, tensor: &Tensor) -> Vec<u8> {
+    if tensor.dtype == DType::F16 { half::values(rng, tensor.elements()) } else { values(rng, tensor.bytes()) }
 }
 
 /// Parts of the arena that an operator may write: its output, its scratch, and its first input where it works in place.
@@ -223,7 +245,8 @@ fn scramble(op: &Op<'_>, arena: &mut [u8]) {
 
 fn compare(op: &Op<'_>, state: &[u8], wanted: &Outcome, got: &Outcome, name: &str) {
     let range = op.output.range();
-    let [_, width, channels] = op.output.shape;
+    let [_, width, channels] = op.output.shape.map(|size| size * op.output.dtype.bytes());
+    let width = width / op.output.dtype.bytes();
     for (index, (wanted, got)) in wanted.arena[range.clone()].iter().zip(&got.arena[range.clone()]).enumerate() {
         let (y, x, c) = (index / channels / width, index / channels % width, index % channels);
         assert_eq!(
@@ -234,8 +257,33 @@ fn compare(op: &Op<'_>, state: &[u8], wanted: &Outcome, got: &Outcome, name: &st
             state[range.start + index].cast_signed()
         );
     }
+    compare_floats(op, wanted, got, name);
+}
+
+fn compare_floats(op: &Op<'_>, wanted: &Outcome, got: &Outcome, name: &str) {
     for (index, (wanted, got)) in wanted.output.iter().zip(&got.output).enumerate() {
         assert_eq!(got.to_bits(), wanted.to_bits(), "{name}: {got} for {wanted} at {index} of {:?}", op.output.shape);
+    }
+}
+
+/// Compares how the model's input is rounded to f16.
+pub fn run_halve(tier: Option<&'static Tier>) {
+    let Some(tier) = tier else { return };
+    let (mut floats, mut bytes) = (Fence::default(), Fence::default());
+    for index in 0..300 {
+        let case = cases::quantize(index);
+        let tensor =
+            Tensor { dtype: DType::F16, quant: crate::QuantParams { scale: 1.0, zero_point: 0 }, ..case.tensor };
+        let mut wanted = vec![0; tensor.bytes()];
+        generic::halve(&case.values, &tensor, case.channels_first, &mut wanted);
+        for side in [Side::Behind, Side::Before] {
+            let input = floats.floats(case.values.len(), side, 0);
+            input.copy_from_slice(&case.values);
+            let out = bytes.get(wanted.len(), side, 0x55);
+            (tier.halve)(input, &tensor, case.channels_first, out);
+            assert_eq!(out, wanted, "{}: halve, case {index}: {case:?}", tier.name);
+            assert!(bytes.is_unharmed() && floats.is_unharmed(), "{}: halve wrote beyond, case {index}", tier.name);
+        }
     }
 }
 

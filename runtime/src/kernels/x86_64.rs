@@ -82,8 +82,33 @@ macro_rules! tier {
                 &generic::RESHAPE,
                 &generic::DEQUANTIZE,
                 &pool::MEAN_FLOAT,
+                #[cfg(feature = "f16")]
+                &generic::half::CONV,
+                #[cfg(feature = "f16")]
+                &generic::half::DEPTHWISE,
+                #[cfg(feature = "f16")]
+                &generic::half::DENSE,
+                #[cfg(feature = "f16")]
+                &generic::half::ADD,
+                #[cfg(feature = "f16")]
+                &generic::half::MUL,
+                #[cfg(feature = "f16")]
+                &generic::half::MAX_POOL,
+                #[cfg(feature = "f16")]
+                &generic::half::AVERAGE_POOL,
+                #[cfg(feature = "f16")]
+                &generic::half::UNARY,
+                #[cfg(feature = "f16")]
+                &generic::half::SOFTMAX,
+                #[cfg(feature = "f16")]
+                &generic::half::LAYER_NORM,
+                #[cfg(feature = "f16")]
+                &generic::half::MAT_MUL,
+                #[cfg(feature = "f16")]
+                &generic::half::FLOAT,
             ],
             quantize: input::quantize,
+            halve: generic::halve,
         }
     };
 }

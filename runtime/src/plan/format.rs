@@ -16,6 +16,9 @@ pub const FLAG_CHANNELS_FIRST: u16 = 1;
 pub const TENSOR_BYTES: usize = 32;
 /// Bytes of an operator record.
 pub const OP_BYTES: usize = 80;
+/// Outputs (channels, for depthwise layers) of a panel of f16 weights, and the multiple that what f16 operators have per channel is
+/// rounded up to.
+pub const PANEL: usize = 8;
 /// Alignment of the data, of every block in it, and of every tensor in the arena.
 pub const ALIGN: usize = 16;
 /// Stands for "none" where a tensor index is expected.
@@ -70,7 +73,7 @@ impl DType {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
-        /// What an operator computes. int8 operators are below 64, f16 operators from there on.
+        /// What an operator computes. int8 operators, and those that only move values, are below 64, f16 operators from there on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u16)]
         #[non_exhaustive]
@@ -115,7 +118,7 @@ codes! {
     Table = 8,
     /// Softmax over the channels.
     Softmax = 9,
-    /// Border of the zero point.
+    /// Border of the zero point; of zeros where values are f16.
     Pad = 10,
     /// Permutation of the axes.
     Transpose = 11,
@@ -139,28 +142,30 @@ codes! {
     Depthwise16 = 66,
     /// As [`Code::Dense`], f16.
     Dense16 = 67,
-    /// Sum of two tensors, f16.
+    /// Sum or difference of two tensors, f16.
     Add16 = 68,
-    /// Product of two tensors, f16.
+    /// Product of two tensors, element by element, f16.
     Mul16 = 69,
     /// As [`Code::MaxPool`], f16.
     MaxPool16 = 70,
-    /// As [`Code::AveragePool`], f16.
+    /// Mean of a window, f16.
     AveragePool16 = 71,
-    /// A function of one value, f16; which one is in the record.
+    /// A [`super::Function`] of one value, f16.
     Unary16 = 72,
     /// Softmax over the channels, f16.
     Softmax16 = 73,
-    /// As [`Code::Pad`] with zeros, f16.
-    Pad16 = 74,
-    /// As [`Code::Transpose`], f16.
-    Transpose16 = 75,
-    /// As [`Code::Resize`], f16.
-    Resize16 = 76,
-    /// As [`Code::Concat`], f16.
-    Concat16 = 77,
-    /// As [`Code::Reshape`], f16.
-    Reshape16 = 78,
+    /// Layer normalization over the channels, f16.
+    LayerNorm16 = 74,
+    /// Matrix product of two tensors, row by row of the height axis, f16.
+    MatMul16 = 75,
     /// f16 to f32, into the caller's output.
-    Float16 = 79,
+    Float16 = 76,
+}
+
+impl Code {
+    /// Whether it computes in f16; what only moves values takes int8 and f16 alike and is none of these.
+    #[must_use]
+    pub const fn is_f16(self) -> bool {
+        self as u16 > 64
+    }
 }

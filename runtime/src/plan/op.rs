@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::format::{Code, FLAG_IN_PLACE, NONE, OP_BYTES};
-use super::{Plan, Requant, Tensor, WHAT};
+use super::{Function, Plan, Requant, Tensor, WHAT};
 use crate::bytes::Reader;
 use crate::error::{Error, Result};
 
@@ -48,7 +48,7 @@ impl Window {
 /// One operator: tensors, parameters, and its data inside the plan.
 ///
 /// Layouts of the data (all in `docs/plan-format.md`): dense and convolution weights in blocks of 4 outputs × 4 inputs, depthwise
-/// weights in blocks of 4 channels × 2 taps, `bias` and `multipliers` as little-endian int32.
+/// weights in blocks of 4 channels × 2 taps, f16 weights in panels of 8 outputs, `bias` and `multipliers` as little-endian int32 or f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Op<'a> {
     /// What it computes.
@@ -64,17 +64,20 @@ pub struct Op<'a> {
     pub groups: usize,
     /// Shift, bounds and zero point of the output.
     pub requant: Requant,
-    /// The raw shift byte, where it has another meaning (Add).
+    /// The raw shift byte, where it has another meaning: the shift of an Add, [`Op::function`], [`Op::signs`], whether an AveragePool16
+    /// divides by all its taps (1), whether a MatMul16 takes its second operand transposed (1).
     pub shift: u8,
     /// Weights, table, or index maps.
     pub weights: &'a [u8],
-    /// int32 (f32 for f16 operators) per output channel, the input's zero point already in it; padded to a multiple of 4.
+    /// int32 per output channel, the input's zero point already in it, padded to a multiple of 4; f16 operators: f32, padded to a
+    /// multiple of 8.
     pub bias: &'a [u8],
-    /// int32 (f32 for float outputs) per output channel, padded to a multiple of 4.
+    /// int32 (f32 for float outputs) per output channel, padded to a multiple of 4; f32 padded to a multiple of 8 for a layer
+    /// normalization.
     pub multipliers: &'a [u8],
     /// Bytes of the arena that it may use while it runs.
     pub scratch: (usize, usize),
-    /// A number of its own.
+    /// A number of its own; see [`Op::bounds`] for f16 operators.
     pub a: i32,
     /// Another.
     pub b: i32,
@@ -130,12 +133,13 @@ impl<'a> Op<'a> {
         self.input().channels().checked_div(self.groups).unwrap_or(0)
     }
 
-    /// Products of one output of a convolution or dense layer: taps · input channels of a group.
+    /// Products of one output of a convolution, dense layer or matrix product: taps · input channels of a group.
     #[must_use]
     pub fn depth(&self) -> usize {
         match self.code {
             Code::Dense | Code::DenseFloat | Code::Dense16 => self.input().elements(),
             Code::Depthwise | Code::Depthwise16 => self.window.taps(),
+            Code::MatMul16 => self.input().channels(),
             _ => self.window.taps() * self.group_inputs(),
         }
     }
@@ -145,6 +149,29 @@ impl<'a> Op<'a> {
     pub fn factors(&self) -> (i32, i32) {
         let [a, b, c, d] = self.a.to_le_bytes();
         (i32::from(i16::from_le_bytes([a, b])), i32::from(i16::from_le_bytes([c, d])))
+    }
+
+    /// Least and greatest output of an f16 operator: −∞ and ∞ where nothing bounds it.
+    #[must_use]
+    pub fn bounds(&self) -> (f32, f32) {
+        (f32::from_bits(self.a.cast_unsigned()), f32::from_bits(self.b.cast_unsigned()))
+    }
+
+    /// The function of a Unary16.
+    #[must_use]
+    pub fn function(&self) -> Option<Function> {
+        let (a, b) = self.bounds();
+        Function::from_parts(self.shift, a, b)
+    }
+
+    /// The signs that the operands of an Add16 are added with: a sum, the first less the second, the second less the first.
+    #[must_use]
+    pub fn signs(&self) -> (f32, f32) {
+        match self.shift {
+            1 => (1.0, -1.0),
+            2 => (-1.0, 1.0),
+            _ => (1.0, 1.0),
+        }
     }
 
     /// What one run costs: multiply-accumulates, values that a pooling looks at, or elements written; see
@@ -161,7 +188,7 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Multiply-accumulates of one run; 0 for operators without weights.
+    /// Multiply-accumulates of one run; 0 for operators that are no products of matrices.
     #[must_use]
     pub fn macs(&self) -> u64 {
         match self.code {
@@ -171,7 +198,8 @@ impl<'a> Op<'a> {
             | Code::DenseFloat
             | Code::Conv16
             | Code::Depthwise16
-            | Code::Dense16 => (self.output.elements() as u64).saturating_mul(self.depth() as u64),
+            | Code::Dense16
+            | Code::MatMul16 => (self.output.elements() as u64).saturating_mul(self.depth() as u64),
             _ => 0,
         }
     }

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 
 use super::format::{
-    ALIGN, Code, FLAG_CHANNELS_FIRST, FLAG_IN_PLACE, HEADER_BYTES, MAGIC, NONE, OP_BYTES, TENSOR_BYTES, VERSION,
+    ALIGN, Code, FLAG_CHANNELS_FIRST, FLAG_IN_PLACE, HEADER_BYTES, MAGIC, NONE, OP_BYTES, PANEL, TENSOR_BYTES, VERSION,
 };
 use super::op::{MAX_INPUTS, Window};
 use super::{Plan, Requant, Tensor};
@@ -63,6 +63,19 @@ impl OpParts {
             scratch: (0, 0),
             numbers: (0, 0),
         }
+    }
+
+    /// The same with the least and the greatest output of an f16 operator; see [`super::Op::bounds`].
+    #[must_use]
+    pub fn bounded(self, low: f32, high: f32) -> Self {
+        Self { numbers: (low.to_bits().cast_signed(), high.to_bits().cast_signed()), ..self }
+    }
+
+    /// The same with the function of a Unary16.
+    #[must_use]
+    pub fn function(self, function: super::Function) -> Self {
+        let (code, a, b) = function.to_parts();
+        Self { shifts: (code, 0), ..self }.bounded(a, b)
     }
 }
 
@@ -239,5 +252,29 @@ pub fn blocked_depthwise<T: Copy + Default>(weights: &[T], taps: usize, channels
             }
         }
     }
+    out
+}
+
+/// f16 weights `[outputs, depth]` of one group, row by row, as bytes in panels of 8 outputs: for every 8 outputs, depth by depth, one value
+/// of each; outputs that are missing are zeros. Depthwise weights are `[channels, taps]`.
+#[must_use]
+pub fn panels(weights: &[half::f16], outputs: usize, depth: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(outputs.next_multiple_of(PANEL) * depth * 2);
+    for first in (0..outputs).step_by(PANEL) {
+        for k in 0..depth {
+            for o in first..first + PANEL {
+                let value = if o < outputs { weights.get(o * depth + k).copied() } else { None };
+                out.extend(value.unwrap_or_default().to_le_bytes());
+            }
+        }
+    }
+    out
+}
+
+/// f32 values one an output as what [`OpParts::bias`] holds for an f16 operator: padded with zeros to a multiple of 8.
+#[must_use]
+pub fn padded_floats(values: &[f32]) -> Vec<i32> {
+    let mut out: Vec<i32> = values.iter().map(|value| value.to_bits().cast_signed()).collect();
+    out.resize(values.len().next_multiple_of(PANEL), 0);
     out
 }

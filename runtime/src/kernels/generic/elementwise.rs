@@ -26,7 +26,17 @@ fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
         }
         return;
     }
-    // Both may be the same tensor, so the arena is split around the output alone.
+    let (first, second, out) = apart(op, memory);
+    side_by_side(first, period, out, period, |first, out| {
+        for ((out, a), b) in out.iter_mut().zip(first).zip(second) {
+            *out = f(*a, *b);
+        }
+    });
+}
+
+/// Both operands and the output, of an operator that does not work in place. The operands may be the same tensor, so the arena is split
+/// around the output alone.
+pub(super) fn apart<'m>(op: &Op<'_>, memory: &'m mut Memory<'_>) -> (&'m [u8], &'m [u8], &'m mut [u8]) {
     let output = op.output.range();
     let (before, rest) = memory.arena.split_at_mut_checked(output.start).unwrap_or_default();
     let (out, after) = rest.split_at_mut_checked(output.len()).unwrap_or_default();
@@ -39,12 +49,7 @@ fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
         }
         .unwrap_or_default()
     };
-    let (first, second) = (part(op.input().range()), part(op.second().range()));
-    side_by_side(first, period, out, period, |first, out| {
-        for ((out, a), b) in out.iter_mut().zip(first).zip(second) {
-            *out = f(*a, *b);
-        }
-    });
+    (part(op.input().range()), part(op.second().range()), out)
 }
 
 /// The two 16-bit multipliers of an addition.

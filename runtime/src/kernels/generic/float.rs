@@ -15,14 +15,51 @@ pub static SOFTMAX_FLOAT: Kernel = Kernel::in_place(Code::SoftmaxFloat, softmax_
 
 /// See [`crate::kernels::QuantizeInput`].
 pub fn quantize(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
+    fill(input, tensor, channels_first, bytes.as_chunks_mut().0, |x| [tensor.quant.quantize(x).cast_unsigned()]);
+}
+
+/// As [`quantize`], to f16: rounded to the nearest, to even at halves; beyond the range of f16 infinite.
+pub fn halve(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
+    fill(input, tensor, channels_first, bytes.as_chunks_mut().0, |x| narrow(x).to_le_bytes());
+}
+
+fn fill<const SIZE: usize>(
+    input: &[f32],
+    tensor: &Tensor,
+    channels_first: bool,
+    values: &mut [[u8; SIZE]],
+    store: impl Fn(f32) -> [u8; SIZE],
+) {
     let channels = tensor.channels();
     let planes = if channels_first { tensor.height() * tensor.width() } else { 0 };
-    for (index, pixel) in bytes.chunks_exact_mut(channels.max(1)).enumerate() {
+    for (index, pixel) in values.chunks_exact_mut(channels.max(1)).enumerate() {
         for (channel, out) in pixel.iter_mut().enumerate() {
             let place = if channels_first { channel * planes + index } else { index * channels + channel };
-            *out = tensor.quant.quantize(input.get(place).copied().unwrap_or(0.0)).cast_unsigned();
+            *out = store(input.get(place).copied().unwrap_or(0.0));
         }
     }
+}
+
+/// The nearest f16, to even at halves, in integer operations that compilers turn into vectors; infinite from 65,520 on, and what is no
+/// number stays none.
+#[inline(always)]
+pub(crate) fn narrow(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let size = bits & 0x7FFF_FFFF;
+    let sign = (bits >> 16) as u16 & 0x8000;
+    // Exponents count from 127 in f32 and from 15 in f16; half of the last place is added, a little less where that place is even.
+    let normal = size.wrapping_sub((127 - 15) << 23).wrapping_add(0xFFF + (size >> 13 & 1)) >> 13;
+    // 0.5 has 2^-24 as its last place, the smallest f16: adding rounds to it.
+    let small = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+    let huge = if size > 0x7F80_0000 { 0x7E00 } else { 0x7C00 };
+    let rounded = if size < (127 - 14) << 23 {
+        small
+    } else if size < (127 + 16) << 23 {
+        normal
+    } else {
+        huge
+    };
+    sign | rounded as u16
 }
 
 /// f32(accumulator) · multiplier, the multipliers being f32 here: input scale · weight scale.

@@ -1,8 +1,8 @@
-//! Operators that move values.
+//! Operators that move values, of one byte (int8) or two (f16).
 
 use super::conv::row_and_column;
 use crate::kernels::{Kernel, Memory};
-use crate::plan::{Code, Op};
+use crate::plan::{Code, Op, Tensor};
 
 /// Border of the zero point.
 pub static PAD: Kernel = Kernel::in_place(Code::Pad, pad);
@@ -34,14 +34,21 @@ pub(super) fn copy(to: &mut [u8], from: &[u8]) {
     }
 }
 
+/// Bytes of one pixel.
+fn pixel_bytes(tensor: &Tensor) -> usize {
+    tensor.channels() * tensor.dtype.bytes()
+}
+
 fn pad(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let ([_, width, channels], [_, out_width, _], [top, left]) = (op.input().shape, op.output.shape, op.window.pad);
+    let (width, out_width, [top, left]) = (op.input().width(), op.output.width(), op.window.pad);
+    let pixel = pixel_bytes(&op.output);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
+    // f16 tensors have the zero point 0, and 0.0 is two bytes of zeros.
     output.fill(op.output.quant.zero_point.cast_unsigned());
-    let (line, out_line) = ((width * channels).max(1), (out_width * channels).max(1));
+    let (line, out_line) = ((width * pixel).max(1), (out_width * pixel).max(1));
     let below = output.get_mut(top * out_line..).unwrap_or_default();
     side_by_side(input, line, below, out_line, |from, to| {
-        copy(to.get_mut(left * channels..).unwrap_or_default(), from);
+        copy(to.get_mut(left * pixel..).unwrap_or_default(), from);
     });
 }
 
@@ -50,11 +57,20 @@ fn transpose(op: &Op<'_>, memory: &mut Memory<'_>) {
     let steps = [width * channels, channels, 1];
     let of = |axis: usize| steps.get(axis).copied().unwrap_or(0);
     let ([p, q, r], [_, out_width, out_channels]) = (op.transpose_axes().map(of), op.output.shape);
+    let size = op.output.dtype.bytes();
     let (input, output) = memory.pair(op.input().range(), op.output.range());
-    for (y, plane) in output.chunks_exact_mut((out_width * out_channels).max(1)).enumerate() {
-        for (x, row) in plane.chunks_exact_mut(out_channels.max(1)).enumerate() {
-            for (c, out) in row.iter_mut().enumerate() {
-                *out = input.get(y * p + x * q + c * r).copied().unwrap_or(0);
+    for (y, plane) in output.chunks_exact_mut((out_width * out_channels * size).max(1)).enumerate() {
+        for (x, row) in plane.chunks_exact_mut((out_channels * size).max(1)).enumerate() {
+            let first = y * p + x * q;
+            if size == 1 {
+                for (c, out) in row.iter_mut().enumerate() {
+                    *out = input.get(first + c * r).copied().unwrap_or(0);
+                }
+            } else {
+                let input = input.as_chunks::<2>().0;
+                for (c, out) in row.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                    *out = input.get(first + c * r).copied().unwrap_or_default();
+                }
             }
         }
     }
@@ -62,25 +78,27 @@ fn transpose(op: &Op<'_>, memory: &mut Memory<'_>) {
 
 /// Maps of row and column numbers: first one for every output row, then one for every output column.
 fn resize(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let ([_, width, channels], [out_height, out_width, _]) = (op.input().shape, op.output.shape);
+    let (width, [out_height, out_width, _]) = (op.input().width(), op.output.shape);
+    let size = pixel_bytes(&op.output);
     let map = |index: usize| Op::word(op.weights, index).cast_unsigned() as usize;
     let (input, output) = memory.pair(op.input().range(), op.output.range());
-    for (index, pixel) in output.chunks_exact_mut(channels.max(1)).enumerate() {
+    for (index, pixel) in output.chunks_exact_mut(size.max(1)).enumerate() {
         let [y, x] = row_and_column(index, out_width);
         let place = map(y) * width + map(out_height + x);
-        copy(pixel, input.get(place * channels..).unwrap_or_default());
+        copy(pixel, input.get(place * size..).unwrap_or_default());
     }
 }
 
 fn concat(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let channels = op.output.channels();
+    let whole = pixel_bytes(&op.output);
     let mut first = 0;
     for part in op.inputs() {
+        let own = pixel_bytes(&part);
         let (input, output) = memory.pair(part.range(), op.output.range());
-        side_by_side(input, part.channels().max(1), output, channels.max(1), |from, to| {
+        side_by_side(input, own.max(1), output, whole.max(1), |from, to| {
             copy(to.get_mut(first..).unwrap_or_default(), from);
         });
-        first += part.channels();
+        first += own;
     }
 }
 

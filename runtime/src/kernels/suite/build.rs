@@ -30,10 +30,21 @@ struct Slot {
 impl Builder {
     /// The plan's input is tensor 0.
     pub fn new(rng: Rng, input: [usize; 3]) -> Self {
-        let (tensors, slot_of, slots, ops, scratch_of) = (vec![], vec![], vec![], vec![], vec![]);
-        let mut builder = Self { rng, tensors, slot_of, slots, ops, scratch_of };
+        let mut builder = Self::empty(rng);
         builder.tensor(input);
         builder
+    }
+
+    /// As [`Builder::new`], with an input in f16.
+    pub fn half(rng: Rng, input: [usize; 3]) -> Self {
+        let mut builder = Self::empty(rng);
+        builder.half_tensor(input);
+        builder
+    }
+
+    fn empty(rng: Rng) -> Self {
+        let (tensors, slot_of, slots, ops, scratch_of) = (vec![], vec![], vec![], vec![], vec![]);
+        Self { rng, tensors, slot_of, slots, ops, scratch_of }
     }
 
     /// Shape of a tensor.
@@ -58,12 +69,28 @@ impl Builder {
         self.push(Tensor { dtype: DType::Int8, shape, quant, offset: Some(0) }, Some(slot))
     }
 
-    /// A new int8 tensor where `other` lies.
+    /// A new f16 tensor in memory of its own.
+    pub fn half_tensor(&mut self, shape: [usize; 3]) -> usize {
+        let slot = self.slot(2 * shape.iter().product::<usize>());
+        let quant = QuantParams { scale: 1.0, zero_point: 0 };
+        self.push(Tensor { dtype: DType::F16, shape, quant, offset: Some(0) }, Some(slot))
+    }
+
+    /// A new tensor of the same type, scale and zero point as `other`, in memory of its own.
+    pub fn like(&mut self, other: usize, shape: [usize; 3]) -> usize {
+        match self.tensors[other].dtype {
+            DType::F16 => self.half_tensor(shape),
+            _ => self.tensor_with(shape, self.quant(other)),
+        }
+    }
+
+    /// A new tensor of the same type where `other` lies.
     pub fn tensor_over(&mut self, other: usize, shape: [usize; 3], quant: QuantParams) -> usize {
         let slot = self.slot_of[other].unwrap();
+        let dtype = self.tensors[other].dtype;
         let bytes = &mut self.slots[slot].bytes;
-        *bytes = shape.iter().product::<usize>().max(*bytes);
-        self.push(Tensor { dtype: DType::Int8, shape, quant, offset: Some(0) }, Some(slot))
+        *bytes = (dtype.bytes() * shape.iter().product::<usize>()).max(*bytes);
+        self.push(Tensor { dtype, shape, quant, offset: Some(0) }, Some(slot))
     }
 
     /// A new tensor of floats in the caller's output.
@@ -103,7 +130,7 @@ impl Builder {
         let [.., channels] = self.shape(0);
         assert_eq!(channels, 1, "a source takes an input of one channel");
         let quant = self.quant(0);
-        let row = self.tensor_with([1, elements, 1], quant);
+        let row = self.like(0, [1, elements, 1]);
         let maps = vec![0; 4 * (1 + elements)];
         self.op(OpParts { weights: maps, ..OpParts::new(Code::Resize, "source", &[0], row) }, 0);
         // The same bytes, so that the next operator may change them in place.

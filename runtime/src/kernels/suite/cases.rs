@@ -35,17 +35,49 @@ pub enum Group {
     Pools,
     Tables,
     Movement,
+    HalfConv,
+    HalfPointwise,
+    HalfDepthwise,
+    HalfDense,
+    HalfElementwise,
+    HalfPools,
+    HalfFunctions,
+    HalfAttention,
+    HalfMovement,
 }
 
 impl Group {
+    /// Every group.
+    pub const ALL: &'static [Self] = &[
+        Self::Conv,
+        Self::Pointwise,
+        Self::Depthwise,
+        Self::Dense,
+        Self::DenseFloat,
+        Self::Add,
+        Self::Mul,
+        Self::Pools,
+        Self::Tables,
+        Self::Movement,
+        Self::HalfConv,
+        Self::HalfPointwise,
+        Self::HalfDepthwise,
+        Self::HalfDense,
+        Self::HalfElementwise,
+        Self::HalfPools,
+        Self::HalfFunctions,
+        Self::HalfAttention,
+        Self::HalfMovement,
+    ];
+
     /// Number of cases from the tables of real layers, which come first.
     pub fn fixed_cases(self) -> usize {
         match self {
-            Self::Conv => CONV.len(),
-            Self::Pointwise => POINTWISE.len(),
-            Self::Depthwise => DEPTHWISE.len(),
-            Self::Dense | Self::DenseFloat => DENSE.len(),
-            Self::Add | Self::Mul | Self::Pools | Self::Tables | Self::Movement => 0,
+            Self::Conv | Self::HalfConv => CONV.len(),
+            Self::Pointwise | Self::HalfPointwise => POINTWISE.len(),
+            Self::Depthwise | Self::HalfDepthwise => DEPTHWISE.len(),
+            Self::Dense | Self::DenseFloat | Self::HalfDense => DENSE.len(),
+            _ => 0,
         }
     }
 
@@ -153,11 +185,12 @@ pub fn case(group: Group, index: usize) -> Case {
     let mut rng = Rng::new(((group as u64) << 32) | index as u64);
     // Sizes grow with the number, so that the first failure is about the smallest.
     let largest = 1 + index.saturating_sub(group.fixed_cases()) / 12;
+    let is_half = group as u8 >= Group::HalfConv as u8;
     match group {
-        Group::Conv => match CONV.get(index) {
+        Group::Conv | Group::HalfConv => match CONV.get(index) {
             Some((input, outputs, kernel, stride, groups)) => {
                 let slide = Slide::same(*kernel, *stride, [input[0], input[1]]);
-                conv(rng, index, *input, *outputs, slide, *groups)
+                conv(rng, is_half, index, *input, *outputs, slide, *groups)
             }
             None if rng.once_in(4) => {
                 // Every tap once an output, whole vectors of channels, any border: what fast algorithms take.
@@ -174,21 +207,25 @@ pub fn case(group: Group, index: usize) -> Case {
                 let largest = largest / groups.min(3) + 1;
                 let (inputs, outputs) = (channels(&mut rng, largest), channels(&mut rng, largest));
                 let ([h, w], slide) = slide(&mut rng, largest.min(16), true);
-                conv(rng, index, [h, w, inputs * groups], outputs * groups, slide, groups)
+                conv(rng, is_half, index, [h, w, inputs * groups], outputs * groups, slide, groups)
             }
         },
-        Group::Pointwise => {
+        Group::Pointwise | Group::HalfPointwise => {
             let (shape, outputs) = POINTWISE.get(index).copied().unwrap_or_else(|| {
                 let (inputs, outputs) = (channels(&mut rng, largest * 11), channels(&mut rng, largest * 11));
                 let size = |rng: &mut Rng| 1 + rng.below(largest.min(5));
                 ([size(&mut rng), size(&mut rng), inputs], outputs)
             });
             let in_place = rng.once_in(2);
-            let mut b = Builder::new(rng, shape);
-            b.conv(0, outputs, Slide::valid([1, 1]), 1, in_place);
+            let mut b = builder(rng, is_half, shape);
+            if is_half {
+                b.half_conv(0, outputs, Slide::valid([1, 1]), 1, in_place);
+            } else {
+                b.conv(0, outputs, Slide::valid([1, 1]), 1, in_place);
+            }
             finish(b, format!("pointwise {index} {shape:?} to {outputs}, in place {in_place}"))
         }
-        Group::Depthwise => {
+        Group::Depthwise | Group::HalfDepthwise => {
             let (shape, slide) = match DEPTHWISE.get(index) {
                 Some((shape, kernel, stride)) => (*shape, Slide::same(*kernel, *stride, [shape[0], shape[1]])),
                 None => {
@@ -197,30 +234,42 @@ pub fn case(group: Group, index: usize) -> Case {
                     ([h, w, channels], slide)
                 }
             };
-            let mut b = Builder::new(rng, shape);
-            b.depthwise(0, slide);
+            let mut b = builder(rng, is_half, shape);
+            if is_half {
+                b.half_depthwise(0, slide)
+            } else {
+                b.depthwise(0, slide)
+            };
             finish(b, format!("depthwise {index} {shape:?} {slide:?}"))
         }
-        Group::Dense | Group::DenseFloat => {
+        Group::Dense | Group::DenseFloat | Group::HalfDense => {
             let (depth, outputs) = DENSE.get(index).copied().unwrap_or_else(|| {
                 let largest = largest * 8;
                 (1 + rng.below(largest * 8), channels(&mut rng, largest))
             });
-            let mut b = Builder::new(rng, [1, 1, depth]);
-            if group == Group::Dense {
-                b.dense(0, outputs);
-            } else {
-                b.dense_float(0, outputs);
-                b.softmax_float(1);
-            }
-            let ops = if group == Group::Dense { 0..1 } else { 0..2 };
+            let mut b = builder(rng, is_half, [1, 1, depth]);
+            match group {
+                Group::Dense => b.dense(0, outputs),
+                Group::HalfDense => b.half_dense(0, outputs),
+                _ => {
+                    b.dense_float(0, outputs);
+                    b.softmax_float(1)
+                }
+            };
+            let ops = if group == Group::DenseFloat { 0..2 } else { 0..1 };
             Case { name: format!("{group:?} {index} {depth} to {outputs}"), parts: b.finish(), ops }
         }
-        Group::Add | Group::Mul => binary(rng, group, index),
-        Group::Pools => pool(rng, index, largest),
+        Group::Add | Group::Mul | Group::HalfElementwise => binary(rng, group, index),
+        Group::Pools | Group::HalfPools => pool(rng, is_half, index, largest),
         Group::Tables => table(rng, index, largest),
-        Group::Movement => movement(rng, index, largest),
+        Group::Movement | Group::HalfMovement => movement(rng, is_half, index, largest),
+        Group::HalfFunctions => function(rng, index, largest),
+        Group::HalfAttention => attention(rng, index, largest),
     }
+}
+
+fn builder(rng: Rng, is_half: bool, input: [usize; 3]) -> Builder {
+    if is_half { Builder::half(rng, input) } else { Builder::new(rng, input) }
 }
 
 /// Compares the last operator.
@@ -258,9 +307,13 @@ fn slide(rng: &mut Rng, largest: usize, dilated: bool) -> ([usize; 2], Slide) {
     }
 }
 
-fn conv(rng: Rng, index: usize, input: [usize; 3], outputs: usize, slide: Slide, groups: usize) -> Case {
-    let mut b = Builder::new(rng, input);
-    b.conv(0, outputs, slide, groups, false);
+fn conv(rng: Rng, is_half: bool, index: usize, input: [usize; 3], outputs: usize, slide: Slide, groups: usize) -> Case {
+    let mut b = builder(rng, is_half, input);
+    if is_half {
+        b.half_conv(0, outputs, slide, groups, false)
+    } else {
+        b.conv(0, outputs, slide, groups, false)
+    };
     finish(b, format!("conv {index} {input:?} to {outputs} in {groups} groups, {slide:?}"))
 }
 
@@ -270,7 +323,7 @@ fn binary(mut rng: Rng, group: Group, index: usize) -> Case {
     let shape = [1 + rng.below(largest), 1 + rng.below(largest), channels];
     let form = rng.below(4);
     let in_place = rng.once_in(2) && form != 3;
-    let mut b = Builder::new(rng, [1, 1, 1]);
+    let mut b = builder(rng, group == Group::HalfElementwise, [1, 1, 1]);
     let first = b.source(shape);
     let second = match form {
         0 => b.source(shape),
@@ -279,15 +332,15 @@ fn binary(mut rng: Rng, group: Group, index: usize) -> Case {
         // Both operands are one tensor.
         _ => first,
     };
-    if group == Group::Add {
-        b.add(first, second, in_place)
-    } else {
-        b.mul(first, second, in_place)
+    match group {
+        Group::Add => b.add(first, second, in_place),
+        Group::Mul => b.mul(first, second, in_place),
+        _ => b.half_binary(first, second, in_place),
     };
     finish(b, format!("{group:?} {index} {shape:?}, form {form}, in place {in_place}"))
 }
 
-fn pool(mut rng: Rng, index: usize, largest: usize) -> Case {
+fn pool(mut rng: Rng, is_half: bool, index: usize, largest: usize) -> Case {
     let channels = channels(&mut rng, largest * 4);
     let ([h, w], slide) = if rng.once_in(4) {
         // Global.
@@ -297,11 +350,11 @@ fn pool(mut rng: Rng, index: usize, largest: usize) -> Case {
         slide(&mut rng, largest.min(16), false)
     };
     let greatest = rng.once_in(2);
-    let mut b = Builder::new(rng, [h, w, channels]);
-    if greatest {
-        b.max_pool(0, slide)
-    } else {
-        b.average_pool(0, slide)
+    let mut b = builder(rng, is_half, [h, w, channels]);
+    match (is_half, greatest) {
+        (true, _) => b.half_pool(0, slide, greatest),
+        (_, true) => b.max_pool(0, slide),
+        _ => b.average_pool(0, slide),
     };
     finish(b, format!("pool {index} {:?} {slide:?}, greatest {greatest}", [h, w, channels]))
 }
@@ -318,7 +371,36 @@ fn table(mut rng: Rng, index: usize, largest: usize) -> Case {
     finish(b, format!("table {index} {shape:?}, softmax {softmax}, in place {in_place}"))
 }
 
-fn movement(mut rng: Rng, index: usize, largest: usize) -> Case {
+/// Functions of one value, every one of them in turn.
+fn function(mut rng: Rng, index: usize, largest: usize) -> Case {
+    let shape = [1 + rng.below(largest), 1 + rng.below(largest), channels(&mut rng, largest * 16)];
+    let in_place = rng.once_in(2);
+    let mut b = Builder::half(rng, shape);
+    b.half_function(0, index as u8 % 15, in_place);
+    finish(b, format!("function {index} {shape:?}, in place {in_place}"))
+}
+
+/// Softmax, layer normalization, products of two tensors.
+fn attention(mut rng: Rng, index: usize, largest: usize) -> Case {
+    let c = channels(&mut rng, largest * 4);
+    let shape = [1 + rng.below(largest.min(5)), 1 + rng.below(largest.min(12)), c];
+    let (in_place, transposed) = (rng.once_in(2), rng.once_in(2));
+    let columns = channels(&mut rng, largest * 2);
+    let mut b = Builder::half(rng, if index % 4 < 2 { shape } else { [1, 1, 1] });
+    match index % 4 {
+        0 => b.half_softmax(0, in_place),
+        1 => b.half_layer_norm(0, in_place),
+        _ => {
+            let first = b.source(shape);
+            let [h, _, k] = shape;
+            let second = b.source(if transposed { [h, columns, k] } else { [h, k, columns] });
+            b.half_mat_mul(first, second, transposed)
+        }
+    };
+    finish(b, format!("attention {index} {shape:?}, in place {in_place}, {columns} columns, transposed {transposed}"))
+}
+
+fn movement(mut rng: Rng, is_half: bool, index: usize, largest: usize) -> Case {
     let mut size = || 1 + rng.below(largest.min(16));
     let (h, w) = (size(), size());
     let (to_h, to_w) = (size(), size());
@@ -330,7 +412,7 @@ fn movement(mut rng: Rng, index: usize, largest: usize) -> Case {
     let axes = rng.pick(&[[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]);
     let more: Vec<usize> = (0..rng.below(5)).map(|_| channels(&mut rng, largest)).collect();
     let in_place = rng.once_in(2);
-    let mut b = Builder::new(rng, if what == 3 { [1, 1, 1] } else { shape });
+    let mut b = builder(rng, is_half, if what == 3 { [1, 1, 1] } else { shape });
     match what {
         0 => b.pad(0, border[0], border[1]),
         1 => b.transpose(0, axes),
@@ -341,6 +423,7 @@ fn movement(mut rng: Rng, index: usize, largest: usize) -> Case {
             b.concat(&parts)
         }
         4 => b.reshape(0, [1, w, c * h], in_place),
+        _ if is_half => b.half_float(0),
         5 => b.mean_float(0),
         _ => b.dequantize(0),
     };

@@ -53,11 +53,11 @@ impl Slide {
         Some(out)
     }
 
-    fn window(&self) -> Window {
+    pub(super) fn window(&self) -> Window {
         Window { kernel: self.kernel, stride: self.stride, dilation: self.dilation, pad: self.before }
     }
 
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 }
@@ -237,7 +237,7 @@ impl Builder {
     pub fn pad(&mut self, input: usize, rows: [usize; 2], columns: [usize; 2]) -> usize {
         let [h, w, channels] = self.shape(input);
         let shape = [h + rows[0] + rows[1], w + columns[0] + columns[1], channels];
-        let output = self.tensor_with(shape, self.quant(input));
+        let output = self.like(input, shape);
         let window = Window { pad: [rows[0], columns[0]], ..Window::default() };
         self.op(OpParts { window, ..OpParts::new(Code::Pad, "pad", &[input], output) }, 0)
     }
@@ -245,7 +245,7 @@ impl Builder {
     /// Output axis i is input axis `axes[i]`.
     pub fn transpose(&mut self, input: usize, axes: [usize; 3]) -> usize {
         let shape = self.shape(input);
-        let output = self.tensor_with(axes.map(|axis| shape[axis]), self.quant(input));
+        let output = self.like(input, axes.map(|axis| shape[axis]));
         let window = Window { kernel: [axes[0], axes[1]], stride: [axes[2], 0], ..Window::default() };
         self.op(OpParts { window, ..OpParts::new(Code::Transpose, "transpose", &[input], output) }, 0)
     }
@@ -253,7 +253,7 @@ impl Builder {
     /// Rows and columns picked at random.
     pub fn resize(&mut self, input: usize, size: [usize; 2]) -> usize {
         let [h, w, channels] = self.shape(input);
-        let output = self.tensor_with([size[0], size[1], channels], self.quant(input));
+        let output = self.like(input, [size[0], size[1], channels]);
         let rows: Vec<usize> = (0..size[0]).map(|_| self.rng.below(h)).collect();
         let columns: Vec<usize> = (0..size[1]).map(|_| self.rng.below(w)).collect();
         let weights = rows.into_iter().chain(columns).flat_map(|at| (at as u32).to_le_bytes()).collect();
@@ -264,14 +264,14 @@ impl Builder {
     pub fn concat(&mut self, parts: &[usize]) -> usize {
         let [h, w, _] = self.shape(parts[0]);
         let channels = parts.iter().map(|part| self.shape(*part)[2]).sum();
-        let output = self.tensor_with([h, w, channels], self.quant(parts[0]));
+        let output = self.like(parts[0], [h, w, channels]);
         self.op(OpParts::new(Code::Concat, "concat", parts, output), 0)
     }
 
     /// The same bytes under another shape.
     pub fn reshape(&mut self, input: usize, shape: [usize; 3], in_place: bool) -> usize {
         let quant = self.quant(input);
-        let output = if in_place { self.tensor_over(input, shape, quant) } else { self.tensor_with(shape, quant) };
+        let output = if in_place { self.tensor_over(input, shape, quant) } else { self.like(input, shape) };
         self.op(OpParts { in_place, ..OpParts::new(Code::Reshape, "reshape", &[input], output) }, 0)
     }
 }

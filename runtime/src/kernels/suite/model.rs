@@ -18,6 +18,77 @@ pub fn model(seed: u64) -> PlanParts {
     b.finish()
 }
 
+/// As [`model`], in f16.
+pub fn half_model(seed: u64) -> PlanParts {
+    let mut rng = Rng::new(0x40DE_1600 ^ (seed << 8));
+    let shape = [1 + rng.below(14), 2 + rng.below(12), 1 + rng.below(5)];
+    let mut b = Builder::half(rng, shape);
+    let mut at = 0;
+    for _ in 0..1 + b.rng.below(6) {
+        at = half_step(&mut b, at);
+    }
+    match b.rng.below(4) {
+        0 => {
+            let scores = b.half_dense(at, 7);
+            let floats = b.half_float(scores);
+            b.softmax_float(floats);
+        }
+        1 => {
+            let scores = b.half_dense(at, 6);
+            b.half_softmax(scores, true);
+        }
+        2 => {
+            let [h, w, _] = b.shape(at);
+            b.half_pool(at, Slide::valid([h, w]), false);
+        }
+        _ => {
+            b.half_dense(at, 32);
+        }
+    }
+    b.finish()
+}
+
+/// One or more operators in f16 on `at`; what it gives.
+fn half_step(b: &mut Builder, at: usize) -> usize {
+    let [h, w, c] = b.shape(at);
+    let outputs = b.rng.pick(&[3, 4, 8, 9, 16, 20]);
+    let stride = b.rng.pick(&[1, 1, 2]);
+    let kernel = b.rng.pick(&[[3, 3], [1, 3], [3, 1], [2, 2], [5, 5]]);
+    let same = Slide::same(kernel, [stride, stride], [h, w]);
+    let next = match b.rng.below(10) {
+        0 | 1 => b.half_conv(at, outputs, same, 1, false),
+        2 => b.half_depthwise(at, same),
+        3 => return b.half_conv(at, outputs, Slide::valid([1, 1]), 1, true),
+        4 => {
+            let inside = b.half_conv(at, c, Slide::same([3, 3], [1, 1], [h, w]), 1, false);
+            let sum = b.half_binary(inside, at, true);
+            b.release(at);
+            return sum;
+        }
+        5 => {
+            let greatest = b.rng.once_in(2);
+            b.half_pool(at, same, greatest)
+        }
+        6 => {
+            let code = b.rng.below(10) as u8;
+            return b.half_function(at, code, true);
+        }
+        7 => return b.half_layer_norm(at, true),
+        8 if h * w * c <= 400 => b.resize(at, [h + 1, 2 * w]),
+        8 => b.pad(at, [1, 0], [2, 1]),
+        _ => {
+            // Attention of pixels to pixels.
+            let scores = b.half_mat_mul(at, at, true);
+            let shares = b.half_softmax(scores, true);
+            let mixed = b.half_mat_mul(shares, at, false);
+            b.release(shares);
+            mixed
+        }
+    };
+    b.release(at);
+    next
+}
+
 /// One or more operators on `at`; what it gives.
 fn step(b: &mut Builder, at: usize) -> usize {
     let [h, w, c] = b.shape(at);

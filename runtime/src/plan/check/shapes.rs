@@ -1,5 +1,8 @@
 //! Whether one operator fits its tensors and its data, so that kernels can rely on every size.
 
+#[cfg(feature = "f16")]
+mod half;
+
 use super::{bad, require};
 use crate::error::Result;
 use crate::plan::Op;
@@ -16,23 +19,23 @@ const FLOAT_LIMIT: f32 = (1u128 << 96) as f32;
 /// Sizes, element types and data of one operator.
 pub(super) fn op(op: &Op<'_>) -> Result<()> {
     let counts = match op.code {
-        Code::Add | Code::Mul | Code::Add16 | Code::Mul16 => 2..=2,
-        Code::Concat | Code::Concat16 => 1..=MAX_INPUTS,
+        Code::Add | Code::Mul | Code::Add16 | Code::Mul16 | Code::MatMul16 => 2..=2,
+        Code::Concat => 1..=MAX_INPUTS,
         _ => 1..=1,
     };
     require(counts.contains(&op.input_count()), "an operator with another number of inputs than it takes")?;
-    let (takes, gives) = types(op.code);
+    let (takes, gives) = types(op);
     require(op.inputs().all(|input| input.dtype == takes), "an operator on a tensor of the wrong type")?;
     require(op.output.dtype == gives, "an operator gives a tensor of the wrong type")?;
     if op.in_place {
         require(may_be_in_place(op) && op.output.offset == op.input().offset, "an operator that cannot work in place")?;
     }
     match op.code {
-        Code::Conv | Code::Conv16 => conv(op),
-        Code::Depthwise | Code::Depthwise16 => depthwise(op),
-        Code::Dense | Code::DenseFloat | Code::Dense16 => dense(op),
-        Code::Add | Code::Mul | Code::Add16 | Code::Mul16 => elementwise(op),
-        Code::MaxPool | Code::MaxPool16 | Code::AveragePool | Code::AveragePool16 => pool(op),
+        Code::Conv => conv(op),
+        Code::Depthwise => depthwise(op),
+        Code::Dense | Code::DenseFloat => dense(op),
+        Code::Add | Code::Mul => elementwise(op),
+        Code::MaxPool | Code::AveragePool => pool(op),
         Code::Table => {
             same_shape(op)?;
             require(op.weights.len() == 256, "a table that has not 256 entries")
@@ -51,24 +54,29 @@ pub(super) fn op(op: &Op<'_>) -> Result<()> {
             require(op.in_place, "a softmax over floats that is not in place")?;
             same_shape(op)
         }
-        Code::Unary16 | Code::Softmax16 => same_shape(op),
-        Code::Dequantize | Code::Float16 | Code::Reshape | Code::Reshape16 => {
-            require(op.input().elements() == op.output.elements(), "an operator that changes the number of elements")
-        }
-        Code::Pad | Code::Pad16 => pad(op),
-        Code::Transpose | Code::Transpose16 => transpose(op),
-        Code::Resize | Code::Resize16 => resize(op),
-        Code::Concat | Code::Concat16 => concat(op),
+        Code::Dequantize | Code::Reshape => same_elements(op),
+        Code::Pad => pad(op),
+        Code::Transpose => transpose(op),
+        Code::Resize => resize(op),
+        Code::Concat => concat(op),
+        #[cfg(feature = "f16")]
+        _ => half::op(op),
+        #[cfg(not(feature = "f16"))]
+        _ => bad("an operator in f16, which this build does not run"),
     }
 }
 
 /// Element types taken and given.
-fn types(code: Code) -> (DType, DType) {
-    match code {
+fn types(op: &Op<'_>) -> (DType, DType) {
+    match op.code {
         Code::DenseFloat | Code::Dequantize | Code::MeanFloat => (DType::Int8, DType::F32),
         Code::SoftmaxFloat => (DType::F32, DType::F32),
         Code::Float16 => (DType::F16, DType::F32),
-        code if code as u16 > 64 => (DType::F16, DType::F16),
+        // Values are moved, whatever they are.
+        Code::Pad | Code::Transpose | Code::Resize | Code::Concat | Code::Reshape if op.input().dtype == DType::F16 => {
+            (DType::F16, DType::F16)
+        }
+        code if code.is_f16() => (DType::F16, DType::F16),
         _ => (DType::Int8, DType::Int8),
     }
 }
@@ -77,8 +85,9 @@ fn types(code: Code) -> (DType, DType) {
 fn may_be_in_place(op: &Op<'_>) -> bool {
     match op.code {
         Code::Add | Code::Mul | Code::Table | Code::Softmax | Code::Reshape => true,
-        Code::Add16 | Code::Mul16 | Code::Unary16 | Code::Softmax16 | Code::Reshape16 | Code::SoftmaxFloat => true,
-        Code::Conv | Code::Conv16 => {
+        Code::Add16 | Code::Mul16 | Code::Unary16 | Code::Softmax16 | Code::LayerNorm16 | Code::SoftmaxFloat => true,
+        Code::Conv16 => op.window.is_pointwise() && op.groups == 1,
+        Code::Conv => {
             op.window.is_pointwise() && op.groups == 1 && op.scratch.1 >= 4 * op.input().channels().next_multiple_of(4)
         }
         _ => false,
@@ -87,6 +96,10 @@ fn may_be_in_place(op: &Op<'_>) -> bool {
 
 fn same_shape(op: &Op<'_>) -> Result<()> {
     require(op.input().shape == op.output.shape, "an operator that changes the shape")
+}
+
+fn same_elements(op: &Op<'_>) -> Result<()> {
+    require(op.input().elements() == op.output.elements(), "an operator that changes the number of elements")
 }
 
 /// exp(0) is among the values of every row, so that no sum is zero; what is larger would not be an exponential.
@@ -114,15 +127,14 @@ fn window(op: &Op<'_>) -> Result<()> {
     Ok(())
 }
 
-/// int32 (or f32) per output channel, padded to a multiple of 4.
-fn per_channel(op: &Op<'_>, padded: usize, takes_multipliers: bool) -> Result<()> {
+/// int32 (multipliers f32 for float outputs) per output channel, padded to a multiple of 4.
+fn per_channel(op: &Op<'_>, padded: usize) -> Result<()> {
     require(op.bias.len() == padded * 4, "a bias that is not one number an output channel")?;
-    let wanted = if takes_multipliers { padded * 4 } else { 0 };
-    require(op.multipliers.len() == wanted, "multipliers that are not one an output channel")?;
-    if takes_multipliers && op.output.dtype == DType::Int8 {
-        require((0..padded).all(|c| Op::word(op.multipliers, c) >= 0), "a negative multiplier")?;
+    require(op.multipliers.len() == padded * 4, "multipliers that are not one an output channel")?;
+    if op.output.dtype == DType::F32 {
+        return float_multipliers(op, padded);
     }
-    if op.output.dtype == DType::F32 { float_multipliers(op, padded) } else { Ok(()) }
+    require((0..padded).all(|c| Op::word(op.multipliers, c) >= 0), "a negative multiplier")
 }
 
 /// A product with any accumulator is finite.
@@ -133,10 +145,9 @@ fn float_multipliers(op: &Op<'_>, count: usize) -> Result<()> {
 
 /// As many weights as `groups` of `outputs` × `depth` take in blocks of 4 × 4, and zeros where there is no output or no input.
 fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> Result<()> {
-    let size = if op.input().dtype == DType::Int8 { 1 } else { 2 };
     let depth = depth.and_then(|depth| Some((depth, depth.checked_next_multiple_of(4)?)));
     let (rows, bytes) = match depth {
-        Some((_, padded)) => (outputs.div_ceil(4), padded.checked_mul(4 * size)),
+        Some((_, padded)) => (outputs.div_ceil(4), padded.checked_mul(4)),
         None => (0, None),
     };
     let whole = bytes.and_then(|bytes| bytes.checked_mul(rows)).and_then(|bytes| bytes.checked_mul(groups));
@@ -144,18 +155,14 @@ fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> R
         return bad("weights of another size than the layer's");
     };
     let is_zero = |row: &[u8]| row.iter().all(|byte| *byte == 0);
-    // `max(1)`, here and below: chunks of no bytes would panic, and the compiler cannot know that there are none.
-    let (block, values) = ((16 * size).max(1), (4 * size).max(1));
+    // `max(1)`: chunks of no bytes would panic, and the compiler cannot know that there are none.
     for (index, row) in op.weights.chunks_exact(bytes.max(1)).enumerate() {
         let is_last = index.checked_rem(rows) == rows.checked_sub(1);
         let outputs = if is_last { outputs - 4 * (rows - 1) } else { 4 };
-        let mut last = row.rchunks_exact(block).next().unwrap_or_default().chunks_exact(values);
+        let mut last = row.rchunks_exact(16).next().unwrap_or_default().chunks_exact(4);
         let inputs = depth - (depth - 1) / 4 * 4;
-        require(
-            last.all(|values| values.get(inputs * size..).is_some_and(is_zero)),
-            "weights of an input that is not there",
-        )?;
-        let mut missing = row.chunks_exact(block).flat_map(|block| block.chunks_exact(values.max(1)).skip(outputs));
+        require(last.all(|values| values.get(inputs..).is_some_and(is_zero)), "weights of an input that is not there")?;
+        let mut missing = row.chunks_exact(16).flat_map(|block| block.chunks_exact(4).skip(outputs));
         require(outputs == 4 || missing.all(is_zero), "weights of an output that is not there")?;
     }
     Ok(())
@@ -163,19 +170,18 @@ fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> R
 
 /// As many weights as `channels` × `taps` take in blocks of 4 channels and pairs of taps, and zeros where there is no channel or no tap.
 fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Result<()> {
-    let size = if op.input().dtype == DType::Int8 { 1 } else { 2 };
     let pairs = taps.div_ceil(2);
-    let whole = channels.div_ceil(4).checked_mul(8 * size * pairs);
+    let whole = channels.div_ceil(4).checked_mul(8 * pairs);
     require(whole == Some(op.weights.len()), "weights of another size than the layer's")?;
     // Within a pair of taps a, b: a₀ a₁ b₀ b₁ a₂ a₃ b₂ b₃.
-    for (index, weight) in op.weights.chunks_exact(size).enumerate() {
+    for (index, weight) in op.weights.iter().enumerate() {
         let (pair, place) = (index / 8, index % 8);
         let (Some(four), Some(pair)) = (pair.checked_div(pairs), pair.checked_rem(pairs)) else {
             return bad("a window without taps");
         };
         let (channel, tap) = (four * 4 + place / 4 * 2 + place % 2, pair * 2 + place / 2 % 2);
         let exists = channel < channels && tap < taps;
-        require(exists || weight.iter().all(|byte| *byte == 0), "weights of a channel or a tap that is not there")?;
+        require(exists || *weight == 0, "weights of a channel or a tap that is not there")?;
     }
     Ok(())
 }
@@ -189,7 +195,7 @@ fn conv(op: &Op<'_>) -> Result<()> {
     blocks(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     let patches = 4 * op.depth().next_multiple_of(4);
     require(op.window.is_pointwise() || op.scratch.1 >= patches, "a convolution without scratch for two patches")?;
-    per_channel(op, op.groups * op.group_outputs().next_multiple_of(4), op.code == Code::Conv)
+    per_channel(op, op.groups * op.group_outputs().next_multiple_of(4))
 }
 
 fn depthwise(op: &Op<'_>) -> Result<()> {
@@ -200,53 +206,55 @@ fn depthwise(op: &Op<'_>) -> Result<()> {
         "a depthwise convolution that changes the channels",
     )?;
     depthwise_blocks(op, channels, op.window.taps())?;
-    per_channel(op, channels.next_multiple_of(4), op.code == Code::Depthwise)
+    per_channel(op, channels.next_multiple_of(4))
 }
 
 fn dense(op: &Op<'_>) -> Result<()> {
     let outputs = op.output.channels();
     require(op.output.elements() == outputs && op.groups == 1, "a dense layer whose output is not one row")?;
     blocks(op, 1, outputs, Some(op.depth()))?;
-    per_channel(op, outputs.next_multiple_of(4), op.code != Code::Dense16)
+    per_channel(op, outputs.next_multiple_of(4))
 }
 
-fn elementwise(op: &Op<'_>) -> Result<()> {
+/// The second operand is as the first, one value a channel, or one value.
+fn operands(op: &Op<'_>) -> Result<()> {
     let (a, b) = (op.input().shape, op.second().shape);
     let [.., channels] = a;
     require(
         a == op.output.shape && (b == a || b == [1, 1, channels] || b == [1, 1, 1]),
         "operands whose shapes do not fit",
-    )?;
-    match op.code {
-        Code::Add => {
-            require((1..=22).contains(&op.shift), "an addition whose shift is not in 1..=22")?;
-            let (ma, mb) = op.factors();
-            let products = 128 * (i64::from(ma).abs() + i64::from(mb).abs());
-            require(
-                i64::from(op.b).abs() + products <= i64::from(i32::MAX),
-                "an addition whose sums do not fit 32 bits",
-            )
-        }
-        Code::Mul => {
-            require(op.multipliers.len() == 4 && Op::word(op.multipliers, 0) >= 0, "a product without its multiplier")
-        }
-        _ => Ok(()),
+    )
+}
+
+fn elementwise(op: &Op<'_>) -> Result<()> {
+    operands(op)?;
+    if op.code == Code::Mul {
+        return require(
+            op.multipliers.len() == 4 && Op::word(op.multipliers, 0) >= 0,
+            "a product without its multiplier",
+        );
     }
+    require((1..=22).contains(&op.shift), "an addition whose shift is not in 1..=22")?;
+    let (ma, mb) = op.factors();
+    let products = 128 * (i64::from(ma).abs() + i64::from(mb).abs());
+    require(i64::from(op.b).abs() + products <= i64::from(i32::MAX), "an addition whose sums do not fit 32 bits")
+}
+
+/// What poolings have in common.
+fn pooling(op: &Op<'_>) -> Result<()> {
+    window(op)?;
+    require(op.window.dilation == [1, 1], "a pooling with a dilation")?;
+    require(op.input().channels() == op.output.channels(), "a pooling that changes the channels")
 }
 
 fn pool(op: &Op<'_>) -> Result<()> {
-    window(op)?;
-    require(op.window.dilation == [1, 1], "a pooling with a dilation")?;
-    require(op.input().channels() == op.output.channels(), "a pooling that changes the channels")?;
-    match op.code {
-        Code::MaxPool => require(op.input().quant == op.output.quant, "a maximum on another scale than its input"),
-        Code::AveragePool => {
-            let (count, taps) = (op.multipliers.len() / 4, op.window.taps());
-            require(count == taps || (count == 1 && always_full(op)), "a mean without its multipliers")?;
-            require((0..count).all(|i| Op::word(op.multipliers, i) >= 0), "a negative multiplier")
-        }
-        _ => Ok(()),
+    pooling(op)?;
+    if op.code == Code::MaxPool {
+        return require(op.input().quant == op.output.quant, "a maximum on another scale than its input");
     }
+    let (count, taps) = (op.multipliers.len() / 4, op.window.taps());
+    require(count == taps || (count == 1 && always_full(op)), "a mean without its multipliers")?;
+    require((0..count).all(|i| Op::word(op.multipliers, i) >= 0), "a negative multiplier")
 }
 
 /// Whether every window lies inside the input.
