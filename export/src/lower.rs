@@ -4,11 +4,14 @@
 //! quantizer too) becomes integer operators: layouts are chosen, weights blocked, factors turned into fixed-point multipliers, and every
 //! tensor gets its place in one arena.
 //!
+//! A graph in half precision (as [`crate::quantize::fp16`] writes it) becomes f16 operators alike, with biases and activations merged.
+//!
 //! What cannot be lowered is refused by node and operator; nothing is approximated.
 
 mod constant;
 mod curve;
 mod draft;
+mod half;
 mod layers;
 mod memory;
 mod moves;
@@ -60,6 +63,26 @@ pub fn int8(graph: &Graph) -> Result<Lowered> {
     infer::with_batch(&mut graph, 1)?;
     let draft = walk::run(&graph)?;
     memory::place(draft)
+}
+
+/// What a plan in f16 gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfOutput {
+    /// The tensor as it is: an embedding.
+    F16,
+    /// f32 in the caller's buffer: scores.
+    F32,
+}
+
+/// Lowers a graph in half precision of one input and one output, both cast from and to f32, for one row of data at a time.
+///
+/// # Errors
+/// [`Error::Unsupported`] for what the native engine does not compute, naming the node; [`Error::InvalidModel`].
+pub fn fp16(graph: &Graph, gives: HalfOutput) -> Result<Lowered> {
+    let mut graph = graph.clone();
+    fold::remove_dead(&mut graph);
+    infer::with_batch(&mut graph, 1)?;
+    memory::place(half::run(&graph, gives)?)
 }
 
 /// A refusal that names the node.

@@ -1,44 +1,19 @@
 //! Real models as plans: every layer within one step of ONNX's definition when it is fed the same inputs, and the whole as close as the
 //! layers let it be. Needs the shared models.
 
+#[path = "support/models.rs"]
+mod models;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hone_export::graph::{self, Graph, Tensor, ValueId, eval::Evaluator, infer};
 use hone_export::quantize::{self, Options, Rounding};
 use hone_export::{lower, onnx, split};
 use hone_runtime::engine::Prepared;
 use hone_runtime::kernels::generic;
-use ndarray::{ArrayD, IxDyn};
-
-/// The folder with models; absent, the test says so and passes, except on CI.
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("HONE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder.join("models"));
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is absent", folder.display());
-    println!("skipped: {} is absent", folder.display());
-    None
-}
-
-/// Rows of a float32 `.npy` file of version 1, each with a batch of one in front.
-fn rows(path: &Path) -> Vec<Tensor> {
-    let bytes = std::fs::read(path).expect("sample inputs");
-    let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let text = std::str::from_utf8(&bytes[10..10 + header]).expect("a header");
-    let shape = text.split("'shape': (").nth(1).and_then(|t| t.split(')').next()).expect("a shape");
-    let shape: Vec<usize> = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
-    let data: Vec<f32> =
-        bytes[10 + header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    let mut one = shape.clone();
-    one[0] = 1;
-    let count: usize = one.iter().product();
-    data.chunks_exact(count)
-        .map(|row| Tensor::F32(ArrayD::from_shape_vec(IxDyn(&one), row.to_vec()).unwrap()))
-        .collect()
-}
+use models::{rows, shared};
+use ndarray::ArrayD;
 
 fn quantized(model: &Path, rows: &[Tensor], cut: Option<&str>) -> Graph {
     let mut graph = onnx::read(model).expect("a model");

@@ -85,6 +85,19 @@ impl Draft {
         self.tensors.len() - 1
     }
 
+    /// A tensor of the type, scale and zero point of another.
+    pub fn like(&mut self, tensor: usize, shape: [usize; 3]) -> usize {
+        self.tensors.push(Tensor { shape, ..self.tensors[tensor] });
+        self.tensors.len() - 1
+    }
+
+    /// An f16 tensor.
+    pub fn half(&mut self, shape: [usize; 3]) -> usize {
+        let quant = QuantParams { scale: 1.0, zero_point: 0 };
+        self.tensors.push(Tensor { dtype: DType::F16, shape, quant, offset: Some(0) });
+        self.tensors.len() - 1
+    }
+
     /// A float tensor in the caller's output.
     pub fn float(&mut self, shape: [usize; 3]) -> usize {
         let quant = QuantParams { scale: 1.0, zero_point: 0 };
@@ -104,9 +117,16 @@ impl Draft {
         self.layers.push(Made { value: None, order: Vec::new() });
     }
 
-    /// Adds a helper of one input without parameters, and its output of the same scale.
+    /// Drops what comes after the operator that gives the output.
+    pub fn end(&mut self) {
+        let last = self.ops.iter().position(|op| op.output == self.output);
+        self.ops.truncate(last.map_or(0, |last| last + 1));
+        self.layers.truncate(self.ops.len());
+    }
+
+    /// Adds a helper of one input without parameters, and its output of the same type and scale.
     pub fn helper(&mut self, code: Code, name: &str, input: usize, shape: [usize; 3]) -> usize {
-        let output = self.int8(shape, self.tensors[input].quant);
+        let output = self.like(input, shape);
         self.push_helper(OpParts::new(code, name, &[input], output));
         output
     }

@@ -134,10 +134,12 @@ impl Layout {
         let (mut in_place, mut scratch_of, mut scratch_bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, op) in draft.ops.iter().enumerate() {
             let now = index as isize;
-            let is_pointwise = op.code == Code::Conv && op.window.is_pointwise() && op.groups == 1;
+            let is_conv = matches!(op.code, Code::Conv | Code::Conv16);
+            let is_pointwise = is_conv && op.window.is_pointwise() && op.groups == 1;
             let may = match op.code {
                 Code::Add | Code::Mul | Code::Table | Code::Softmax | Code::Reshape => true,
-                Code::Conv => pointwise && is_pointwise,
+                Code::Add16 | Code::Mul16 | Code::Unary16 | Code::Softmax16 | Code::LayerNorm16 => true,
+                Code::Conv | Code::Conv16 => pointwise && is_pointwise,
                 _ => false,
             };
             // The first input must end here, and be read once.
@@ -156,7 +158,7 @@ impl Layout {
                 blocks.push(Block::new(now, last_use[op.output].max(now), bytes(op.output)));
             }
             let depth = draft.tensors[first].channels().next_multiple_of(4);
-            let scratch = if shares && is_pointwise { 4 * depth } else { op.scratch.1 };
+            let scratch = if shares && is_pointwise && op.code == Code::Conv { 4 * depth } else { op.scratch.1 };
             scratch_bytes.push(scratch);
             scratch_of.push((scratch > 0).then(|| {
                 blocks.push(Block::new(now, now, scratch));

@@ -1,6 +1,6 @@
 //! Operators that only move values: what comes out is on the scale of what went in.
 
-use hone_runtime::plan::{Code, OpParts, Window};
+use hone_runtime::plan::{Code, DType, OpParts, Window};
 use ndarray::{ArrayD, IxDyn};
 
 use super::draft::{Stored, channels_last, row_major};
@@ -124,9 +124,11 @@ fn slide(
         return Err(crate::Error::Unsupported { node: name.to_owned(), op: code.name().into(), why });
     };
     let tensor = walk.shaped(input.tensor, from, name);
-    let quant = walk.draft.tensors[tensor].quant;
-    output.tensor = walk.draft.int8(to, quant);
+    output.tensor = walk.draft.like(tensor, to);
     let mut op = OpParts::new(code, name, &[tensor], output.tensor);
+    if code == Code::MaxPool && walk.draft.tensors[tensor].dtype == DType::F16 {
+        op = OpParts::new(Code::MaxPool16, name, &[tensor], output.tensor).bounded(f32::NEG_INFINITY, f32::INFINITY);
+    }
     op.window = window;
     walk.draft.push(op, name, &output.order);
     Ok(output)

@@ -63,28 +63,60 @@ pub(super) struct Walk<'g> {
 /// The whole graph.
 pub(super) fn run(graph: &Graph) -> Result<Draft> {
     let invalid = |why: &str| Error::InvalidModel { model: graph.name.clone(), why: why.into() };
-    let ([input], [output]) = (&graph.inputs[..], &graph.outputs[..]) else {
-        return Err(invalid("the native engine takes models of one input and one output"));
-    };
-    let mut walk = Walk {
-        graph,
-        draft: Draft::default(),
-        sources: HashMap::new(),
-        codes: HashMap::new(),
-        makers: graph.producers(),
-        readers: graph.consumers(),
-    };
+    let (mut walk, input, output) = Walk::new(graph)?;
     for index in 0..graph.nodes.len() {
-        walk.node(index, *input)?;
+        walk.node(index, input)?;
     }
     if !walk.codes.values().any(|stored| stored.tensor == walk.draft.input) {
         return Err(invalid("its input is not quantized"));
     }
-    walk.finish(*output)?;
+    walk.finish(output)?;
     Ok(walk.draft)
 }
 
-impl Walk<'_> {
+impl<'g> Walk<'g> {
+    /// The start of a walk, and the graph's only input and output.
+    pub fn new(graph: &'g Graph) -> Result<(Self, ValueId, ValueId)> {
+        let ([input], [output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+            return Err(Error::InvalidModel {
+                model: graph.name.clone(),
+                why: "the native engine takes models of one input and one output".into(),
+            });
+        };
+        let walk = Walk {
+            graph,
+            draft: Draft::default(),
+            sources: HashMap::new(),
+            codes: HashMap::new(),
+            makers: graph.producers(),
+            readers: graph.consumers(),
+        };
+        Ok((walk, *input, *output))
+    }
+
+    /// Whether one node alone reads a value, and nobody outside the graph.
+    pub fn is_read_once(&self, id: ValueId) -> bool {
+        self.readers[id.0].len() == 1 && !self.graph.outputs.contains(&id)
+    }
+
+    /// How the model's input lies: channels last where a window slides over what `readers` of it read.
+    pub fn input_order(&self, read: &[ValueId], rank: usize) -> Vec<usize> {
+        let slides = |op: &Op| {
+            matches!(
+                op,
+                Op::Conv { .. }
+                    | Op::MaxPool { .. }
+                    | Op::AveragePool { .. }
+                    | Op::GlobalAveragePool
+                    | Op::GlobalMaxPool
+                    | Op::Resize(_)
+            )
+        };
+        let readers = read.iter().flat_map(|id| &self.readers[id.0]);
+        let slid_over = readers.map(|&index| &self.graph.nodes[index]).any(|reader| slides(&reader.op));
+        if slid_over { channels_last(rank) } else { row_major(rank) }
+    }
+
     /// The node that makes a value.
     pub fn maker(&self, id: ValueId) -> Option<&Node> {
         self.makers[id.0].map(|index| &self.graph.nodes[index])
@@ -191,20 +223,8 @@ impl Walk<'_> {
             return Err(unsupported(node, "the input is quantized twice, or not first"));
         }
         // Whoever slides a window over it wants the channels last.
-        let slides = |op: &Op| {
-            matches!(
-                op,
-                Op::Conv { .. }
-                    | Op::MaxPool { .. }
-                    | Op::AveragePool { .. }
-                    | Op::GlobalAveragePool
-                    | Op::GlobalMaxPool
-                    | Op::Resize(_)
-            )
-        };
-        let readers = |id: ValueId| self.readers[id.0].iter().map(|&i| &self.graph.nodes[i]);
-        let slid_over = readers(node.outputs[0]).flat_map(|dq| readers(dq.outputs[0])).any(|reader| slides(&reader.op));
-        let order = if slid_over { channels_last(dims.len()) } else { row_major(dims.len()) };
+        let read = self.readers[node.outputs[0].0].iter().map(|&index| self.graph.nodes[index].outputs[0]);
+        let order = self.input_order(&read.collect::<Vec<_>>(), dims.len());
         let mut stored = Stored { tensor: 0, dims, order };
         let shape = stored.shape().ok_or_else(|| unsupported(node, "an input of more than three axes"))?;
         self.draft.channels_first = !stored.is_row_major();
@@ -256,9 +276,7 @@ impl Walk<'_> {
             return Err(Error::InvalidModel { model: self.graph.name.clone(), why: "its output is its input".into() });
         }
         // What was lowered but leads to no output (a second QuantizeLinear, say) would end the plan otherwise.
-        let last = self.draft.ops.iter().position(|op| op.output == self.draft.output);
-        self.draft.ops.truncate(last.map_or(0, |last| last + 1));
-        self.draft.layers.truncate(self.draft.ops.len());
+        self.draft.end();
         Ok(())
     }
 
@@ -286,7 +304,7 @@ impl Walk<'_> {
             missing + from.iter().position(|&axis| axis == to[i]).unwrap_or(0)
         };
         let input = self.shaped(stored.tensor, shape, name);
-        let output = self.draft.int8(out, self.draft.tensors[input].quant);
+        let output = self.draft.like(input, out);
         let mut op = OpParts::new(Code::Transpose, name, &[input], output);
         op.window.kernel = [axis(0), axis(1)];
         op.window.stride = [axis(2), 0];

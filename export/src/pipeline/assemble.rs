@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::rows::Calibration;
 use super::{Precision, Request, restricted};
 use crate::graph::{Graph, Tensor};
+use crate::lower::HalfOutput;
 use crate::quantize::{Rows as _, Step};
 use crate::split::{Activation, HeadKind, LinearHead, Split};
 use crate::verify::Agreement;
@@ -145,10 +146,11 @@ impl Parts<'_> {
 
     /// The backbone as a plan, or why the native engine does not run it.
     fn lowered(&self, graph: &Graph) -> Result<Result<lower::Lowered, String>> {
-        if self.request.precision != Precision::Int8 {
-            return Ok(Err("the native engine runs int8 models".into()));
-        }
-        match lower::int8(graph) {
+        let lowered = match self.request.precision {
+            Precision::Int8 => lower::int8(graph),
+            Precision::Fp16 => lower::fp16(graph, HalfOutput::F16),
+        };
+        match lowered {
             Ok(lowered) => Ok(Ok(lowered)),
             Err(why @ Error::Unsupported { .. }) => Ok(Err(why.to_string())),
             Err(other) => Err(other),

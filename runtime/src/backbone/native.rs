@@ -1,4 +1,4 @@
-//! The native provider: a bundle's plan on our own engine, in integers.
+//! The native provider: a bundle's plan on our own engine, in integers or in half precision.
 
 use std::borrow::ToOwned;
 
@@ -97,6 +97,13 @@ impl Backbone for NativeBackbone<'_> {
         self.prepared.set_input(input)?;
         self.prepared.run();
         row.copy_from_slice(self.prepared.output());
+        if self.embedding.kind == EmbeddingKind::F16 {
+            // An exponent of all ones: a sum left the range of f16.
+            let bad = |value: &[u8; 2]| u16::from_le_bytes(*value) & 0x7C00 == 0x7C00;
+            if let Some(index) = row.as_chunks().0.iter().position(bad) {
+                return Err(Error::NonFinite { what: "embedding", index });
+            }
+        }
         Ok(())
     }
 }
