@@ -38,6 +38,36 @@ fn tuned(folder: &Path, kernel: &str, provider: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// In half precision: the plan runs, and embeds as tract does but for the last place.
+#[test]
+fn half_precision_runs_natively() {
+    let folder = exported();
+    let run = |line: &str| hone_json(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    let report =
+        run("export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
+                      --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --precision fp16 --out half");
+    assert_eq!(report["native"]["refused"], Value::Null);
+    let weights = std::fs::metadata(folder.path().join("glyphs.onnx")).unwrap().len() / 2;
+    assert!(report["native"]["plan_bytes"].as_u64().unwrap() < weights + 8192, "{}", report["native"]);
+    let tuned = |provider: &str| {
+        run(&format!(
+            "tune half/half.hone --shots digits-x.npy --labels digits-y.npy --classes digits-labels.txt --only-taught \
+             --rows digits-k5.npy#1 --provider {provider} --store half-{provider}"
+        ))
+    };
+    let (native, tract) = (tuned("native"), tuned("tract"));
+    let apart = native["loo_accuracy"].as_f64().unwrap() - tract["loo_accuracy"].as_f64().unwrap();
+    assert!(apart.abs() <= 0.02, "{native} {tract}");
+    let eval = |provider: &str| {
+        let store = format!("--store half-{provider} --provider {provider}");
+        run(&format!(
+            "eval half/half.hone {store} --data digits-x.npy --labels digits-y.npy --classes digits-labels.txt"
+        ))
+    };
+    let [native, tract] = ["native", "tract"].map(|provider| eval(provider)["top1"].as_f64().unwrap());
+    assert!((native - tract).abs() <= 0.005, "{native} {tract}");
+}
+
 #[test]
 fn every_kernel_learns_the_same_head() {
     let folder = exported();

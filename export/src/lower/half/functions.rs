@@ -194,7 +194,9 @@ fn channel_axis(node: &Node, input: &Stored, constant: &Constant) -> Result<Opti
     let first = rank - sizes.len();
     let large: Vec<usize> = (0..sizes.len()).filter(|&axis| sizes[axis] != 1).map(|axis| axis + first).collect();
     match large[..] {
-        _ if front.iter().any(|size| *size != 1) => Err(unsupported(node, "a constant that changes the batch")),
+        _ if front.len() > 1 || front.iter().any(|size| *size != 1) => {
+            Err(unsupported(node, "a constant that changes the batch"))
+        }
         [] => Ok(None),
         [axis] if input.dims[axis] == constant.values.len() => Ok(Some(axis)),
         _ => Err(unsupported(node, format!("a constant of {:?} on {:?}", constant.shape, input.dims))),
@@ -229,7 +231,8 @@ fn binary(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
         return Err(unsupported(node, "a tensor divided by a tensor"));
     }
     let (mut a, mut b) = (walk.stored(node, 0)?, walk.stored(node, 1)?);
-    let swapped = b.dims.iter().product::<usize>() > a.dims.iter().product();
+    let size = |stored: &Stored| (stored.dims.iter().product::<usize>(), stored.dims.len());
+    let swapped = size(&b) > size(&a);
     if swapped {
         std::mem::swap(&mut a, &mut b);
     }

@@ -26,7 +26,8 @@ pub(super) fn conv(walk: &mut Walk<'_>, node: &Node, window: &OnnxWindow, groups
         return Err(unsupported(node, "weights of less than two axes"));
     };
     let taps = window.taps();
-    if weights.values.len() != outputs * group_inputs * taps || !outputs.is_multiple_of(groups) {
+    let whole = weights.values.len() == outputs * group_inputs * taps && outputs.is_multiple_of(groups);
+    if !whole || weights.values.is_empty() || groups == 0 {
         return Err(unsupported(node, "weights that do not fit its window and groups"));
     }
     // ONNX has [output, input channel, tap]; a patch has the channels of a tap side by side.
