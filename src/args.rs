@@ -26,10 +26,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The main job from end to end on the built-in model and data; writes report.html
+    #[cfg(feature = "export")]
     Quickstart(Quickstart),
     /// What is in a model, where it can be split, what will not quantize and why
+    #[cfg(feature = "export")]
     Inspect(Inspect),
     /// Quantize a model and write the ONNX files and the device bundle
+    #[cfg(feature = "export")]
     Export(Export),
     /// Accuracy of a bundle, before and after tuning; k-shot tables
     Eval(Eval),
@@ -44,6 +47,7 @@ pub enum Command {
     Bench(Bench),
 }
 
+#[cfg(feature = "export")]
 #[derive(Debug, Args)]
 pub struct Quickstart {
     /// Folder to write
@@ -54,6 +58,7 @@ pub struct Quickstart {
     pub force: bool,
 }
 
+#[cfg(feature = "export")]
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// ONNX file
@@ -121,6 +126,7 @@ pub enum MatchLabels {
     Contains,
 }
 
+#[cfg(feature = "export")]
 #[derive(Debug, Args)]
 pub struct Export {
     /// ONNX file (float32, opset 7 to 21)
@@ -190,6 +196,7 @@ pub struct Eval {
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// The original model, to evaluate beside the bundle
+    #[cfg(feature = "export")]
     #[arg(long, value_name = "MODEL.onnx")]
     pub original: Option<PathBuf>,
     /// k-shot table: tune on these rows (a table [seeds, rows]), evaluate on --rows; may be repeated
@@ -304,6 +311,7 @@ pub enum Head {
         keep: Option<NonZeroUsize>,
     },
     /// Write backbone and head as one plain ONNX file
+    #[cfg(feature = "export")]
     ExportOnnx {
         #[command(flatten)]
         target: HeadTarget,
@@ -341,6 +349,7 @@ pub struct Bench {
     #[command(flatten)]
     pub options: DataOptions,
     /// The original model, timed beside the bundle and compared with it
+    #[cfg(feature = "export")]
     #[arg(long, value_name = "MODEL.onnx")]
     pub original: Option<PathBuf>,
 }

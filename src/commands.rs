@@ -2,9 +2,12 @@
 
 pub mod bench;
 pub mod eval;
+#[cfg(feature = "export")]
 pub mod export;
 pub mod head;
+#[cfg(feature = "export")]
 pub mod inspect;
 pub mod predict;
+#[cfg(feature = "export")]
 pub mod quickstart;
 pub mod tune;

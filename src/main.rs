@@ -17,8 +17,11 @@ fn main() -> ExitCode {
     };
     let ui = ui::Ui::new(cli.json, cli.quiet);
     let outcome = match &cli.command {
+        #[cfg(feature = "export")]
         Command::Quickstart(args) => commands::quickstart::run(args, &ui),
+        #[cfg(feature = "export")]
         Command::Inspect(args) => commands::inspect::run(args, &ui),
+        #[cfg(feature = "export")]
         Command::Export(args) => commands::export::run(args, &ui),
         Command::Eval(args) => commands::eval::run(args, &ui),
         Command::Tune(args) => commands::tune::run(args, &ui),

@@ -1,4 +1,5 @@
 //! Bad input to the commands that use a bundle: a clear error that names the file and the cause, exit code 1 or 2, nothing lost.
+#![cfg(feature = "export")]
 
 #[path = "common/lab.rs"]
 mod lab;

@@ -1,4 +1,5 @@
 //! A head's life by the command line: tuned, refused, rolled back, without a class, forgotten, exported.
+#![cfg(feature = "export")]
 
 #[path = "common/lab.rs"]
 mod lab;

@@ -1,4 +1,5 @@
 //! The same input gives the same bytes: exporting, and tuning.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 mod program;

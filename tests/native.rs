@@ -1,4 +1,5 @@
 //! The native engine is what runs a bundle, on whatever kernels, and says so where it cannot.
+#![cfg(feature = "export")]
 
 #[path = "common/lab.rs"]
 mod lab;

@@ -1,5 +1,6 @@
 //! The files that hone writes give the same answers in ONNX Runtime. Python is `HONE_PYTHON` or `python3`; without its
 //! `onnxruntime` the tests are skipped, except where CI=true.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 mod program;

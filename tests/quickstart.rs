@@ -1,4 +1,5 @@
 //! One command on a fresh machine shows the whole promise: files, a head that got better, a page that needs nothing else.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 mod program;

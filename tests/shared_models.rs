@@ -1,5 +1,6 @@
 //! Models that others trained, from the shared models and data directory: each is understood, cut where its README says, and
 //! quantized without losing its answers.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 mod program;

@@ -18,7 +18,9 @@
 pub mod accuracy;
 mod files;
 pub mod latency;
+#[cfg(feature = "onnx")]
 pub mod original;
+#[cfg(feature = "onnx")]
 pub mod plain;
 pub mod shots;
 pub mod teach;

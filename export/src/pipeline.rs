@@ -21,7 +21,6 @@ use crate::verify::{self, Agreement, Candidate};
 use crate::{Error, Result, onnx};
 
 pub use assemble::{CANARIES_PER_CLASS, Native};
-pub(crate) use write::staged_file;
 
 /// Numbers that the backbone computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

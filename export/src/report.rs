@@ -121,7 +121,7 @@ impl Page {
     /// [`Error::Io`] with the path.
     pub fn write(&self, path: &Path) -> Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = crate::pipeline::staged_file(folder)?;
+        let mut file = crate::files::staged_file(folder)?;
         std::io::Write::write_all(&mut file, self.to_html().as_bytes()).map_err(Error::io(path))?;
         file.persist(path).map_err(|e| Error::Io { path: path.into(), source: e.error })?;
         Ok(())

@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use hone_export::apply::latency::{self, Line};
-use hone_export::apply::original::Original;
 use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
-use hone_runtime::head::Kind;
 use hone_runtime::{Backbone as _, kernels};
 use serde::Serialize;
 
@@ -38,21 +36,11 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
             applied.inputs(&mut options.open(path)?)?
         }
     };
-    let original = args.original.as_deref().map(|path| Original::open(path, &applied)).transpose()?;
-    // Random inputs have no class to agree on, nor have values.
-    let classifies = applied.bundle.head.is_none_or(|head| head.kind() != Kind::Regression);
-    let agreement = |provider: &str| match (&original, &args.data) {
-        (Some(original), Some(_)) if classifies => latency::agreement(&applied, provider, original, &inputs),
-        _ => Ok(None),
-    };
-    let mut rows = Vec::new();
-    for provider in &providers {
-        let agreement = agreement(provider)?;
-        rows.push(Line { agreement, ..latency::bundle(&applied, provider, &inputs, args.runs)? });
-    }
-    if let Some(original) = &original {
-        rows.push(latency::original(original, &inputs, args.runs)?);
-    }
+    let times = |provider: &String| latency::bundle(&applied, provider, &inputs, args.runs);
+    #[allow(unused_mut, reason = "without ONNX there is no original to add")]
+    let mut rows = providers.iter().map(times).collect::<Result<Vec<Line>, _>>()?;
+    #[cfg(feature = "export")]
+    compare(args, &applied, &providers, &inputs, &mut rows)?;
     let columns = [
         "provider",
         "kernel",
@@ -84,4 +72,25 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     ui.table(&table);
     ui.document(&Document { kernel: kernels::best()?.name, rows });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds the original, and how often each provider agrees with it.
+#[cfg(feature = "export")]
+fn compare(
+    args: &Bench,
+    applied: &Applied<'_>,
+    providers: &[String],
+    inputs: &[Vec<f32>],
+    rows: &mut Vec<Line>,
+) -> hone_export::Result<()> {
+    let Some(path) = &args.original else { return Ok(()) };
+    let original = hone_export::apply::original::Original::open(path, applied)?;
+    // Random inputs have no class to agree on.
+    if args.data.is_some() {
+        for (row, provider) in rows.iter_mut().zip(providers) {
+            row.agreement = latency::agreement(applied, provider, &original, inputs)?;
+        }
+    }
+    rows.push(latency::original(&original, inputs, args.runs)?);
+    Ok(())
 }

@@ -6,7 +6,6 @@ use hone_export::Result;
 use hone_export::apply::accuracy::{
     ClassAccuracy, Evaluation, Matching, check_classifies, evaluate, evaluate_restricted, unnamed_notice,
 };
-use hone_export::apply::original::Original;
 use hone_export::apply::shots::{KShot, k_shot, read_draws};
 use hone_export::apply::{Applied, BundleFile, Embedded};
 use hone_export::data::Source;
@@ -63,8 +62,9 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
         check_classifies(&head, &args.data)?;
     }
     let mut rows = Vec::new();
+    #[cfg(feature = "export")]
     if let Some(path) = &args.original {
-        let original = Original::open(path, &applied)?;
+        let original = hone_export::apply::original::Original::open(path, &applied)?;
         let e = ui.track("original", |p| original.evaluate(&applied, &mut source, matching, false, p))?;
         rows.push(Line::new("original", "fp32", None, Ok((e, None))));
     }

@@ -1,12 +1,10 @@
 //! `hone head`: the head in force, its history, and what changes it without tuning.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::process::ExitCode;
 
 use hone_export::apply::teach::method;
-use hone_export::apply::{Applied, BundleFile, plain};
-use hone_export::onnx::{self, WriteOptions};
+use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
 use hone_export::{Error, Result};
 use hone_runtime::backbone::provider::Provider;
@@ -21,10 +19,9 @@ use crate::ui::{Outcome, Ui, share};
 pub fn run(args: &Head, ui: &Ui) -> Outcome {
     let target = match args {
         Head::Show(target) | Head::History(target) => target,
-        Head::Rollback { target, .. }
-        | Head::RemoveClass { target, .. }
-        | Head::Forget { target, .. }
-        | Head::ExportOnnx { target, .. } => target,
+        Head::Rollback { target, .. } | Head::RemoveClass { target, .. } | Head::Forget { target, .. } => target,
+        #[cfg(feature = "export")]
+        Head::ExportOnnx { target, .. } => target,
     };
     let file = BundleFile::read(&target.bundle)?;
     let applied = Applied::open(&file)?;
@@ -60,6 +57,7 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
                 "generation": generation, "forgotten": before - left, "shots": left, "generations_kept": kept
             }));
         }
+        #[cfg(feature = "export")]
         Head::ExportOnnx { out, force, .. } => export_onnx(&applied, target, out, *force, ui)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -160,7 +158,11 @@ fn line(entry: &Entry, newest: Option<u32>) -> Value {
     })
 }
 
-fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &Path, force: bool, ui: &Ui) -> Result<()> {
+#[cfg(feature = "export")]
+fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &std::path::Path, force: bool, ui: &Ui) -> Result<()> {
+    use hone_export::apply::plain;
+    use hone_export::onnx::{self, WriteOptions};
+
     let in_force = applied.head_in_force(target.store.as_deref())?;
     in_force.warnings.iter().for_each(|warning| ui.warn(warning));
     let same = |path: &Path| matches!((path.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);

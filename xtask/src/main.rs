@@ -1,9 +1,10 @@
-//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `firmware`.
+//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `size`, `firmware`.
 
 mod firmware;
 mod models;
 mod peers;
 mod setup;
+mod size;
 mod step;
 mod test;
 
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
                   run the side-by-side comparisons with other tools (benches/peers), or one of them
   firmware build | run BOARD PLAN [INPUT [HEAD]] | bench [FOLDER] | test
                   the firmware of firmware-host/firmware: its size, one plan on one board, the table of instructions
+  size            build the command line as a device gets it and check its size
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["test", "--full"] => test::run(true),
         ["setup"] => setup::run().map(|_| ()),
         ["peers", rest @ ..] => peers::run(rest),
+        ["size"] => size::run(),
         ["models"] => models::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         _ => {

@@ -27,6 +27,7 @@ pub fn run(full: bool) -> Result {
         tests.env("HONE_FULL", "1");
     }
     step::run("workspace tests (release)", &mut tests)?;
+    crate::size::test_on_aarch64(&installed)?;
     println!("\nall checks passed");
     Ok(())
 }

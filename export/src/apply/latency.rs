@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use hone_runtime::Backbone;
+#[cfg(feature = "onnx")]
+use hone_runtime::HeadView;
 use hone_runtime::backbone::provider::Provider;
-use hone_runtime::{Backbone, HeadView};
 use serde::Serialize;
 
 use super::Applied;
+#[cfg(feature = "onnx")]
 use super::original::Original;
 use crate::{Error, Result};
 
@@ -75,6 +78,7 @@ pub fn bundle(applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>], runs: 
 ///
 /// # Errors
 /// As [`bundle`].
+#[cfg(feature = "onnx")]
 pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
     let [p50_us, p90_us, p99_us] = time(inputs, runs, |input| original.scores(input).map(|_| ()))?;
     Ok(Line {
@@ -96,6 +100,7 @@ pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result
 ///
 /// # Errors
 /// What the provider says.
+#[cfg(feature = "onnx")]
 pub fn agreement(
     applied: &Applied<'_>,
     provider: &str,
@@ -166,11 +171,13 @@ fn nearest_rank(n: usize, p: usize) -> usize {
     (n * p).div_ceil(100).clamp(1, n) - 1
 }
 
+#[cfg(feature = "onnx")]
 fn largest(values: &[f32]) -> Option<usize> {
     (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best })
 }
 
 /// Whether a head gives the same scores as `expected` within `tolerance`; the largest difference.
+#[cfg(feature = "onnx")]
 pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
@@ -179,6 +186,7 @@ pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Scores of one input by a backbone and a head.
+#[cfg(feature = "onnx")]
 pub(crate) fn scores(backbone: &mut impl Backbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
     let mut row = vec![0; backbone.embedding().row_bytes()];
     backbone.embed(input, &mut row)?;

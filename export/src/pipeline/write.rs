@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Request;
 use super::assemble::Files;
+use crate::files::staged_file;
 use crate::{Error, Result};
 
 /// The paths of an export, checked before the work begins.
@@ -53,17 +54,6 @@ pub(super) fn scratch_folder(out: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(out).map_err(Error::io(out))?;
     let existing = absolute.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"));
     Ok(existing.to_path_buf())
-}
-
-/// A temporary file in `folder` that gets the usual permissions, as the umask leaves them.
-pub(crate) fn staged_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder).map_err(Error::io(folder))
 }
 
 impl Plan {
