@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, presets};
 use hone_export::report::Table;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
+
+use progress::Progress;
 
 mod help;
+mod progress;
 
 /// Result of a command: the exit code, or an error that [`Ui::error`] prints.
 pub type Outcome = Result<ExitCode, hone_export::Error>;
@@ -57,28 +59,15 @@ impl Ui {
         }
     }
 
-    /// A progress bar on a terminal, nothing elsewhere.
-    pub fn progress(&self, what: &str, steps: u64) -> ProgressBar {
-        if !self.bars {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::new(steps);
-        let style = ProgressStyle::with_template("{msg:28} {bar:32} {pos}/{len} {elapsed}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
+    /// Shows on a terminal how far some work is; nothing elsewhere.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.bars)
     }
 
     /// Runs `work` with something to tell how many of how many steps are done, shown as a bar on a terminal.
     pub fn track<T>(&self, what: &str, work: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
-        let bar = self.progress(what, 0);
-        let result = work(&mut |done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        });
-        bar.finish_and_clear();
-        result
+        let mut progress = self.progress();
+        work(&mut |done, of| progress.at(what, done, of))
     }
 
     /// Prints an error with its next step; exit code 1.
@@ -140,6 +129,9 @@ pub fn render(table: &Table) -> String {
     let mut out = comfy_table::Table::new();
     out.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some((Width(columns), _)) = terminal_size_of(std::io::stdout()) {
+        out.set_width(columns);
+    }
     out.set_header(&table.columns);
     for row in &table.rows {
         out.add_row(row);

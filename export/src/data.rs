@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+mod archive;
+mod fft;
 mod folder;
 pub mod idx;
 pub mod images;

@@ -24,13 +24,8 @@ pub fn run(args: &Export, ui: &Ui) -> Outcome {
 
 /// Runs the export behind a progress bar.
 pub fn export(request: &Request, ui: &Ui) -> Result<Exported, Error> {
-    let bar = ui.progress("export", 1);
-    let outcome = pipeline::run(request, &mut |stage, done, total| {
-        bar.set_message(stage.to_owned());
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
+    let mut progress = ui.progress();
+    let outcome = pipeline::run(request, &mut |stage, done, total| progress.at(stage, done, total));
     outcome.map_err(|error| error.in_model(&request.model))
 }
 

@@ -1,18 +1,19 @@
 //! Audio front ends: mel spectrum, its logarithm, cepstral coefficients, as [`Mel`] states them.
 //!
 //! The cepstral coefficients are `tf.signal.mfccs_from_log_mel_spectrograms`: DCT-II times sqrt(2 / bands), the 0th too.
+//! Logarithms and cosines are `libm`'s, so that a recording gives the same bits on every target.
 
 use std::f64::consts::{PI, TAU};
-use std::sync::Arc;
 
 use hone_runtime::bundle::preprocess::{Bands, Floor, Frontend, Log, Mel, Spectrum};
-use realfft::{RealFftPlanner, RealToComplex};
+
+use super::fft::{Complex, RealFft};
 
 /// A front end with its tables made.
 pub(super) struct Features {
     mel: Mel,
     window: Vec<f64>,
-    fft: Arc<dyn RealToComplex<f64>>,
+    fft: RealFft,
     /// For each band: the first FFT bin and the weights from there.
     bands: Vec<(usize, Vec<f64>)>,
     /// `coefficients × bands`; `None` gives the log-mel bands themselves.
@@ -27,19 +28,18 @@ impl Features {
             Frontend::LogMel(mel) => (mel, None),
             Frontend::TfMfcc { mel, coefficients } => (mel, Some(usize::from(coefficients))),
         };
-        let hann = |n: u32| 0.5 - 0.5 * (TAU * f64::from(n) / f64::from(mel.window)).cos();
+        let hann = |n: u32| 0.5 - 0.5 * libm::cos(TAU * f64::from(n) / f64::from(mel.window));
         let before = (mel.frame - mel.window) / 2;
         let window =
             (0..mel.frame).map(|n| n.checked_sub(before).filter(|n| *n < mel.window).map_or(0.0, hann)).collect();
         let bins = usize::from(mel.bins);
         let dct = coefficients.map(|count| {
             let factor = (2.0 / bins as f64).sqrt();
-            let row =
-                |k: usize| (0..bins).map(|n| (PI / bins as f64 * (n as f64 + 0.5) * k as f64).cos() * factor).collect();
+            let angle = |k: usize, n: usize| PI / bins as f64 * (n as f64 + 0.5) * k as f64;
+            let row = |k: usize| (0..bins).map(|n| libm::cos(angle(k, n)) * factor).collect();
             (0..count).map(row).collect()
         });
-        let fft = RealFftPlanner::new().plan_fft_forward(mel.fft as usize);
-        Some(Self { mel, window, fft, bands: bands(mel, sample_rate), dct })
+        Some(Self { mel, window, fft: RealFft::new(mel.fft as usize), bands: bands(mel, sample_rate), dct })
     }
 
     /// Features of a frame.
@@ -63,21 +63,14 @@ impl Features {
     /// `frames × bands`.
     fn log_mel(&self, samples: &[f32]) -> Vec<f64> {
         let (frame, step) = (self.mel.frame as usize, self.mel.step as usize);
-        let mut input = self.fft.make_input_vec();
-        let mut spectrum = self.fft.make_output_vec();
-        let mut out = Vec::new();
+        let (mut spectrum, mut out) = (Vec::new(), Vec::new());
         for clip in samples.windows(frame).step_by(step) {
-            input.fill(0.0);
-            for ((to, sample), weight) in input.iter_mut().zip(clip).zip(&self.window) {
-                *to = f64::from(*sample) * weight;
-            }
-            // The buffers were made by the plan itself, so their lengths fit.
-            if self.fft.process(&mut input, &mut spectrum).is_err() {
-                return Vec::new();
-            }
+            let weighted = clip.iter().zip(&self.window).map(|(sample, weight)| f64::from(*sample) * weight);
+            self.fft.spectrum(weighted, &mut spectrum);
+            let power = |c: &Complex| c.re * c.re + c.im * c.im;
             let energy: Vec<f64> = match self.mel.spectrum {
-                Spectrum::Magnitude => spectrum.iter().map(|c| c.re.hypot(c.im)).collect(),
-                Spectrum::Power => spectrum.iter().map(|c| c.re * c.re + c.im * c.im).collect(),
+                Spectrum::Magnitude => spectrum.iter().map(|c| power(c).sqrt()).collect(),
+                Spectrum::Power => spectrum.iter().map(power).collect(),
             };
             out.extend(self.bands.iter().map(|(first, weights)| {
                 let sum: f64 = weights.iter().zip(&energy[*first..]).map(|(w, e)| w * e).sum();
@@ -98,9 +91,9 @@ impl Features {
             Floor::Max(floor) => energy.max(f64::from(floor)),
         };
         match self.mel.log {
-            Log::Natural => kept.ln(),
-            Log::Base10 => kept.log10(),
-            Log::Decibel => 10.0 * kept.log10(),
+            Log::Natural => libm::log(kept),
+            Log::Base10 => libm::log10(kept),
+            Log::Decibel => 10.0 * libm::log10(kept),
         }
     }
 }
@@ -131,20 +124,20 @@ fn bands(mel: Mel, sample_rate: u32) -> Vec<(usize, Vec<f64>)> {
 }
 
 fn to_htk(hertz: f64) -> f64 {
-    1127.0 * (1.0 + hertz / 700.0).ln()
+    1127.0 * libm::log(1.0 + hertz / 700.0)
 }
 
 fn from_htk(mel: f64) -> f64 {
-    700.0 * ((mel / 1127.0).exp() - 1.0)
+    700.0 * (libm::exp(mel / 1127.0) - 1.0)
 }
 
 /// Slaney, "Auditory Toolbox" (1998), as in librosa: 3 mel for 200 Hz below 1 kHz, 27 mel for a factor of 6.4 above.
 fn to_slaney(hertz: f64) -> f64 {
-    if hertz < 1000.0 { hertz * 3.0 / 200.0 } else { 15.0 + (hertz / 1000.0).ln() * 27.0 / 6.4_f64.ln() }
+    if hertz < 1000.0 { hertz * 3.0 / 200.0 } else { 15.0 + libm::log(hertz / 1000.0) * 27.0 / libm::log(6.4) }
 }
 
 fn from_slaney(mel: f64) -> f64 {
-    if mel < 15.0 { mel * 200.0 / 3.0 } else { 1000.0 * ((mel - 15.0) * 6.4_f64.ln() / 27.0).exp() }
+    if mel < 15.0 { mel * 200.0 / 3.0 } else { 1000.0 * libm::exp((mel - 15.0) * libm::log(6.4) / 27.0) }
 }
 
 #[cfg(test)]
