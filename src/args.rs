@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_export::Result;
 use hone_export::data::{Options, Source};
+use hone_runtime::backbone::provider::PROVIDERS;
+
+#[cfg(feature = "export")]
+const START: &str = "Start with `hone quickstart`; for a model of your own with `hone inspect MODEL.onnx`.";
+#[cfg(not(feature = "export"))]
+const START: &str = "This build uses bundles: `hone export` of the full build makes them, on a desktop.";
 
 /// Quantize a pretrained model for a device, and let the device teach it its owner's task.
 #[derive(Debug, Parser)]
-#[command(name = "hone", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Start with `hone quickstart`; for a model of your own with `hone inspect MODEL.onnx`.")]
+#[command(name = "hone", version, max_term_width = 110, arg_required_else_help = true, after_help = START)]
 pub struct Cli {
     /// Print one JSON document instead of tables (errors too)
     #[arg(long, global = true)]
@@ -40,11 +45,32 @@ pub enum Command {
     Tune(Tune),
     /// Classify files or rows with the head that is in force
     Predict(Predict),
-    /// The head: show, history, rollback, remove-class, forget, export-onnx
+    /// The head in force, its history, and what changes it without tuning
     #[command(subcommand)]
     Head(Head),
     /// Latency, load time, memory, tuning time, agreement
     Bench(Bench),
+    /// A command of the full build
+    #[cfg(not(feature = "export"))]
+    #[command(name = "export", aliases = ["inspect", "quickstart"], hide = true)]
+    Absent(Absent),
+}
+
+/// Whatever follows the name of a command that is not in this build.
+#[cfg(not(feature = "export"))]
+#[derive(Debug, Args)]
+pub struct Absent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub words: Vec<std::ffi::OsString>,
+}
+
+/// What is said to [`Command::Absent`].
+#[cfg(not(feature = "export"))]
+pub fn absent() -> clap::Error {
+    use clap::CommandFactory as _;
+
+    let why = "not in this build, which is for devices: quickstart, inspect and export are in the full build of hone";
+    Cli::command().error(clap::error::ErrorKind::InvalidSubcommand, why)
 }
 
 #[cfg(feature = "export")]
@@ -249,11 +275,16 @@ pub struct Tune {
     pub on: On,
 }
 
+/// The providers of this build, for the help.
+fn providers() -> String {
+    let names = PROVIDERS.join(", ");
+    if PROVIDERS.len() > 1 { format!("{names} (default: the first that can run the bundle)") } else { names }
+}
+
 /// What runs the backbone.
 #[derive(Debug, Args)]
 pub struct On {
-    /// Provider of the backbone: native or tract (default: native, or tract where the bundle has no plan)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("What runs the backbone: {}", providers()))]
     pub provider: Option<String>,
 }
 
@@ -324,6 +355,18 @@ pub enum Head {
     },
 }
 
+impl Head {
+    /// What every one of them works on.
+    pub fn target(&self) -> &HeadTarget {
+        match self {
+            Self::Show(target) | Self::History(target) => target,
+            Self::Rollback { target, .. } | Self::RemoveClass { target, .. } | Self::Forget { target, .. } => target,
+            #[cfg(feature = "export")]
+            Self::ExportOnnx { target, .. } => target,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct HeadTarget {
     /// Bundle (.hone)
@@ -337,8 +380,7 @@ pub struct HeadTarget {
 pub struct Bench {
     /// Bundle (.hone)
     pub bundle: PathBuf,
-    /// Providers, separated by commas: native, tract (default: native, or tract where the bundle has no plan)
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", help = format!("What runs the backbone: {}", providers()))]
     pub provider: Vec<String>,
     /// Timed runs
     #[arg(long, default_value_t = 200)]

@@ -7,6 +7,8 @@ pub mod export;
 pub mod head;
 #[cfg(feature = "export")]
 pub mod inspect;
+#[cfg(feature = "export")]
+mod original;
 pub mod predict;
 #[cfg(feature = "export")]
 pub mod quickstart;

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(args, &ui),
         Command::Head(args) => commands::head::run(args, &ui),
         Command::Bench(args) => commands::bench::run(args, &ui),
+        #[cfg(not(feature = "export"))]
+        Command::Absent(_) => return ui::usage_error(&args::absent()),
     };
     let code = outcome.unwrap_or_else(|error| ui.error(&error));
     ui.close(code)

@@ -1,4 +1,5 @@
 //! Bad models and bad files by the command line: exit code 1, an error that names the file and the cause, nothing written.
+#![cfg(feature = "export")]
 
 #[path = "common/lab.rs"]
 mod lab;

@@ -1,4 +1,5 @@
 //! `--json` prints the keys that docs/cli.md lists for the command: all of them, and no others.
+#![cfg(feature = "export")]
 
 #[path = "common/lab.rs"]
 mod lab;

@@ -1,4 +1,5 @@
 //! A disk that is full or cannot be written: a clear error, exit code 1, nothing half-written, nothing lost.
+#![cfg(feature = "export")]
 #![cfg(unix)]
 
 #[path = "common/lab.rs"]

@@ -1,5 +1,6 @@
 //! Leave-one-out answers decide whether a head is accepted: on real embeddings they are what heads give that were really solved
 //! without each shot.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]

@@ -1,5 +1,6 @@
 //! From a folder of wav files to a tuned head, on the speech models and recordings of the shared directory: what the models'
 //! authors computed by other programs, the preprocessing record states.
+#![cfg(feature = "export")]
 
 #[path = "common/program.rs"]
 mod program;

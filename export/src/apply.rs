@@ -16,6 +16,8 @@
 //! ```
 
 pub mod accuracy;
+#[cfg(feature = "onnx")]
+mod backbone;
 mod files;
 pub mod latency;
 #[cfg(feature = "onnx")]
@@ -38,9 +40,7 @@ use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
 
 use crate::data::{Preprocessor, Row, Source};
-use crate::graph::cost::{Cost, Limit};
-use crate::graph::{ValueId, infer};
-use crate::{Error, Result, onnx};
+use crate::{Error, Result};
 
 /// Largest bundle that is read.
 pub const FILE_LIMIT_BYTES: u64 = 2 << 30;
@@ -95,8 +95,6 @@ pub struct Applied<'b> {
     pub backbone: Provider<'b>,
     /// Why the preferred provider does not run the backbone, where another one does.
     pub notice: Option<String>,
-    /// What the backbone costs for one row.
-    pub cost: Cost,
     /// What parsing the bundle and loading the backbone took, in milliseconds.
     pub load_ms: f64,
 }
@@ -156,22 +154,6 @@ impl Embedded {
     }
 }
 
-/// Refuses a backbone that would cost more than its bytes let expect. tract allocates what a model asks for, and one kilobyte
-/// can ask for terabytes; our own reader bounds that, and knows every operator that a backbone is written with.
-fn check_backbone(onnx: &[u8], path: &Path) -> Result<Cost> {
-    let mut graph = onnx::read_bytes(onnx, path)?;
-    infer::with_batch(&mut graph, 1).map_err(|error| error.in_model(path))?;
-    for node in &graph.nodes {
-        let is_known = |id: &ValueId| graph.value(*id).shape.iter().flatten().all(|dim| dim.fixed().is_some());
-        let has_shape = |id: &ValueId| graph.value(*id).shape.is_some() && is_known(id);
-        if !node.outputs.iter().all(has_shape) {
-            let why = format!("the size of what it gives cannot be told (backbone of {})", path.display());
-            return Err(Error::Unsupported { node: node.name.clone(), op: node.op.name(), why });
-        }
-    }
-    Limit::MOST.check(&graph).map_err(|error| error.in_model(path))
-}
-
 impl<'b> Applied<'b> {
     /// Checks the bundle and loads its backbone on the first provider that can run it.
     ///
@@ -191,8 +173,9 @@ impl<'b> Applied<'b> {
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
         let parsed = start.elapsed();
-        // What runs it would allocate and compute whatever it asks for.
-        let cost = check_backbone(bundle.backbone, &file.path)?;
+        // Plans are checked by the runtime; a build without ONNX runs nothing else.
+        #[cfg(feature = "onnx")]
+        backbone::check(bundle.backbone, &file.path)?;
         let start = Instant::now();
         let (backbone, notice) = match provider {
             Some(name) => (Provider::load(&bundle, name, kernels::best()?).map_err(place())?, None),
@@ -200,7 +183,7 @@ impl<'b> Applied<'b> {
         };
         let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
-        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, cost, load_ms })
+        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, load_ms })
     }
 
     /// Opens a session on the store in the folder `store`; `keep`: generations that later commits keep.

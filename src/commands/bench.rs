@@ -37,10 +37,9 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
         }
     };
     let times = |provider: &String| latency::bundle(&applied, provider, &inputs, args.runs);
-    #[allow(unused_mut, reason = "without ONNX there is no original to add")]
-    let mut rows = providers.iter().map(times).collect::<Result<Vec<Line>, _>>()?;
+    let rows = providers.iter().map(times).collect::<Result<Vec<Line>, _>>()?;
     #[cfg(feature = "export")]
-    compare(args, &applied, &providers, &inputs, &mut rows)?;
+    let rows = super::original::time(args, &applied, &inputs, rows)?;
     let columns = [
         "provider",
         "kernel",
@@ -68,29 +67,11 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
             line.agreement.map_or_else(|| "–".into(), share),
         ]);
     }
-    table.note = "Peak memory is that of the whole process so far. tract computes int8 models in float.".into();
+    table.note = "Peak memory is that of the whole process so far.".into();
+    if rows.iter().any(|line| line.provider == "tract") {
+        table.note += " tract computes int8 models in float.";
+    }
     ui.table(&table);
     ui.document(&Document { kernel: kernels::best()?.name, rows });
     Ok(ExitCode::SUCCESS)
-}
-
-/// Adds the original, and how often each provider agrees with it.
-#[cfg(feature = "export")]
-fn compare(
-    args: &Bench,
-    applied: &Applied<'_>,
-    providers: &[String],
-    inputs: &[Vec<f32>],
-    rows: &mut Vec<Line>,
-) -> hone_export::Result<()> {
-    let Some(path) = &args.original else { return Ok(()) };
-    let original = hone_export::apply::original::Original::open(path, applied)?;
-    // Random inputs have no class to agree on.
-    if args.data.is_some() {
-        for (row, provider) in rows.iter_mut().zip(providers) {
-            row.agreement = latency::agreement(applied, provider, &original, inputs)?;
-        }
-    }
-    rows.push(latency::original(&original, inputs, args.runs)?);
-    Ok(())
 }

@@ -63,9 +63,7 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     }
     let mut rows = Vec::new();
     #[cfg(feature = "export")]
-    if let Some(path) = &args.original {
-        let original = hone_export::apply::original::Original::open(path, &applied)?;
-        let e = ui.track("original", |p| original.evaluate(&applied, &mut source, matching, false, p))?;
+    if let Some(e) = super::original::evaluate(args, &applied, &mut source, matching, ui)? {
         rows.push(Line::new("original", "fp32", None, Ok((e, None))));
     }
     let embedded = ui.track("embedding", |p| applied.embed(&mut source, p))?;

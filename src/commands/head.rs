@@ -1,5 +1,8 @@
 //! `hone head`: the head in force, its history, and what changes it without tuning.
 
+#[cfg(feature = "export")]
+mod export_onnx;
+
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -7,9 +10,9 @@ use hone_export::apply::teach::method;
 use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
 use hone_export::{Error, Result};
+use hone_runtime::Session;
 use hone_runtime::backbone::provider::Provider;
 use hone_runtime::store::Entry;
-use hone_runtime::{Backbone as _, Session};
 use serde_json::{Value, json};
 
 use super::tune::now;
@@ -17,12 +20,7 @@ use crate::args::{Head, HeadTarget};
 use crate::ui::{Outcome, Ui, share};
 
 pub fn run(args: &Head, ui: &Ui) -> Outcome {
-    let target = match args {
-        Head::Show(target) | Head::History(target) => target,
-        Head::Rollback { target, .. } | Head::RemoveClass { target, .. } | Head::Forget { target, .. } => target,
-        #[cfg(feature = "export")]
-        Head::ExportOnnx { target, .. } => target,
-    };
+    let target = args.target();
     let file = BundleFile::read(&target.bundle)?;
     let applied = Applied::open(&file)?;
     match args {
@@ -58,7 +56,7 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
             }));
         }
         #[cfg(feature = "export")]
-        Head::ExportOnnx { out, force, .. } => export_onnx(&applied, target, out, *force, ui)?,
+        Head::ExportOnnx { out, force, .. } => export_onnx::run(&applied, target, out, *force, ui)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -156,42 +154,4 @@ fn line(entry: &Entry, newest: Option<u32>) -> Value {
         "record_bytes": entry.record_bytes,
         "active": Some(entry.number) == newest,
     })
-}
-
-#[cfg(feature = "export")]
-fn export_onnx(applied: &Applied<'_>, target: &HeadTarget, out: &std::path::Path, force: bool, ui: &Ui) -> Result<()> {
-    use hone_export::apply::plain;
-    use hone_export::onnx::{self, WriteOptions};
-
-    let in_force = applied.head_in_force(target.store.as_deref())?;
-    in_force.warnings.iter().for_each(|warning| ui.warn(warning));
-    let same = |path: &Path| matches!((path.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(applied.path) {
-        let why = format!("{} is the bundle itself; name another file", out.display());
-        return Err(Error::Setting { name: "--out".into(), why });
-    }
-    let head = in_force.view()?;
-    let plain = plain::join(applied, &head, &[])?;
-    onnx::write(&plain.graph, out, &WriteOptions { overwrite: force, ..WriteOptions::default() })?;
-    let labels: Vec<&str> = head.labels().iter().collect();
-    let provider = applied.backbone.provider();
-    ui.say(format!(
-        "{}: {} classes, scores within {:.1e} of the bundle's on tract, and within {:.1e} of those on {provider}",
-        out.display(),
-        labels.len(),
-        plain.difference,
-        plain.provider_difference
-    ));
-    if applied.bundle.precision == hone_runtime::bundle::Precision::Int8 {
-        super::export::saturation(ui);
-    }
-    ui.document(&json!({
-        "model": out.display().to_string(),
-        "generation": in_force.generation,
-        "labels": labels,
-        "largest_difference": plain.difference,
-        "provider": provider,
-        "provider_difference": plain.provider_difference,
-    }));
-    Ok(())
 }

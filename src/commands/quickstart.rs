@@ -115,10 +115,10 @@ fn measure(out: &Path, name: &Path, ui: &Ui) -> Result<Measured, Error> {
     let inputs = applied.inputs(&mut shots_source)?;
     let mut bench = Vec::new();
     for provider in ["native", "tract"] {
-        let agreement = latency::agreement(&applied, provider, &original, &inputs)?;
+        let agreement = original.agreement(&applied, provider, &inputs)?;
         bench.push(Line { agreement, ..latency::bundle(&applied, provider, &inputs, 300)? });
     }
-    bench.push(latency::original(&original, &inputs, 300)?);
+    bench.push(original.latency(&inputs, 300)?);
     ui.table(&page::bench(&bench));
 
     let measured = Measured {

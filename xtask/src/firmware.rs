@@ -64,6 +64,16 @@ fn build() -> Result {
     Ok(())
 }
 
+/// Size of the firmware that holds one model, on a Cortex-M4F, by section and by whose code it is.
+///
+/// # Errors
+/// What building it says.
+pub fn keywords_size() -> Result<String> {
+    let board = BOARDS.iter().find(|board| board.core == "M4F").ok_or("no board with a Cortex-M4F")?;
+    let elf = elf::Image::read(&board.build("keywords")?)?;
+    Ok(format!("{}, {}: {}\n{}", board.target, board.core, elf.sizes(), elf.groups()))
+}
+
 fn run_one(board: &Board, plan: &Path, rest: &[&str]) -> Result {
     let read = |path: &Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
     let mut case = Case::read(plan)?;

@@ -19,7 +19,8 @@ usage: cargo xtask COMMAND
                   run the side-by-side comparisons with other tools (benches/peers), or one of them
   firmware build | run BOARD PLAN [INPUT [HEAD]] | bench [FOLDER] | test
                   the firmware of firmware-host/firmware: its size, one plan on one board, the table of instructions
-  size            build the command line as a device gets it and check its size
+  size [test]     the command line as a device gets it, for this machine and for aarch64: its sizes, and a firmware's;
+                  or that it computes what the full program computes
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         ["test", "--full"] => test::run(true),
         ["setup"] => setup::run().map(|_| ()),
         ["peers", rest @ ..] => peers::run(rest),
-        ["size"] => size::run(),
+        ["size", rest @ ..] => size::run(rest),
         ["models"] => models::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         _ => {

@@ -39,10 +39,15 @@ pub struct Installed {
 
 /// Installs whatever is missing; quick when nothing is.
 pub fn run() -> Result<Installed> {
-    rust_targets()?;
-    let emulators = debian()?;
+    let emulators = emulators()?;
     let (python, site) = python()?;
     Ok(Installed { python, site, emulators })
+}
+
+/// Installs what other processors need; whether programs for them can be linked and run.
+pub fn emulators() -> Result<bool> {
+    rust_targets()?;
+    debian()
 }
 
 /// Whether the Debian packages are there, after installing what can be.

@@ -1,35 +1,60 @@
-//! `cargo xtask size`: the command line as a device gets it, without tract and without ONNX.
+//! `cargo xtask size`: the command line as a device gets it, without tract and without ONNX, and what it computes there.
 
+use std::env::consts::EXE_SUFFIX;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
-use crate::setup::{self, Installed};
-use crate::step::{self, Result, capture, cargo, target};
+use crate::setup;
+use crate::step::{self, Result, cargo, target};
 
 /// Largest stripped size, in bytes.
 const LIMIT_BYTES: u64 = 2_000_000;
-/// Processor of most devices that run a full system.
+/// The processor of most devices that run a full system.
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
+/// One without dot products and one with everything.
+const CPUS: [&str; 2] = ["cortex-a53", "max"];
 
-/// Builds for this machine and for aarch64 and prints the sizes.
-///
-/// # Errors
-/// Says which program is larger than allowed.
-pub fn run() -> Result {
-    let installed = setup::run()?;
-    let mut programs = vec![("this machine", build(None)?)];
-    if installed.aarch64 {
-        programs.push((AARCH64, build(Some(AARCH64))?));
-    }
-    println!("\nhone for a device, stripped (at most {LIMIT_BYTES} bytes):");
-    for (name, program) in programs {
-        println!("{:>12} bytes  {name}", check(&program)?);
-    }
-    Ok(())
+/// The device's program for one kind of machine.
+struct Built {
+    machine: String,
+    program: PathBuf,
+    bytes: u64,
 }
 
-/// Builds the device's program.
-fn build(triple: Option<&str>) -> Result<PathBuf> {
+/// Builds the device's programs and prints their sizes, and that of a firmware; or tests them.
+///
+/// # Errors
+/// Says which program is larger than allowed, and what the test says.
+pub fn run(words: &[&str]) -> Result {
+    let emulators = setup::emulators()?;
+    match words {
+        [] => sizes(emulators),
+        ["test"] => {
+            step::run("the full program", &mut cargo(&["build", "--release", "-p", "hone"]))?;
+            test(emulators)
+        }
+        _ => Err("usage: cargo xtask size [test]".into()),
+    }
+}
+
+fn sizes(emulators: bool) -> Result {
+    let built = build_all(emulators)?;
+    let keywords = crate::firmware::keywords_size()?;
+    table(&built);
+    println!("\nfirmware with one model, a keyword spotter:\n{keywords}");
+    check(&built)
+}
+
+/// For this machine and, where they can be linked, for aarch64.
+fn build_all(emulators: bool) -> Result<Vec<Built>> {
+    let mut built = vec![build(None)?];
+    if emulators {
+        built.push(build(Some(AARCH64))?);
+    }
+    Ok(built)
+}
+
+fn build(triple: Option<&str>) -> Result<Built> {
     let mut build = cargo(&["build", "-p", "hone", "--profile", "device", "--no-default-features"]);
     build.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     let mut folder = target();
@@ -37,69 +62,121 @@ fn build(triple: Option<&str>) -> Result<PathBuf> {
         build.args(["--target", triple]);
         folder.push(triple);
     }
-    step::run(&format!("device build, {}", triple.unwrap_or("this machine")), &mut build)?;
-    Ok(folder.join("device").join("hone"))
+    let machine = triple.map_or_else(|| format!("{} (this machine)", std::env::consts::ARCH), str::to_owned);
+    step::run(&format!("device build, {machine}"), &mut build)?;
+    let program = folder.join("device").join(format!("hone{EXE_SUFFIX}"));
+    let bytes = std::fs::metadata(&program).map_err(|e| format!("{}: {e}", program.display()))?.len();
+    Ok(Built { machine, program, bytes })
 }
 
-/// The size in bytes.
-fn check(program: &Path) -> Result<u64> {
-    let size = std::fs::metadata(program).map_err(|e| format!("{}: {e}", program.display()))?.len();
-    if size > LIMIT_BYTES {
-        return Err(format!("{} has {size} bytes, {LIMIT_BYTES} are allowed", program.display()));
+fn table(built: &[Built]) {
+    println!("\n{:28} {:>10} {:>10}", "hone for a device, stripped", "bytes", "limit");
+    for Built { machine, bytes, .. } in built {
+        let verdict = if *bytes < LIMIT_BYTES { "met" } else { "missed" };
+        println!("{machine:28} {bytes:>10} {LIMIT_BYTES:>10}  {verdict}");
     }
-    Ok(size)
 }
 
-/// The device's program for aarch64 tunes and predicts in the emulator, and gives what the desktop's program gives on this machine:
-/// the same head, byte for byte, and the same answers.
+fn check(built: &[Built]) -> Result {
+    match built.iter().find(|built| built.bytes >= LIMIT_BYTES) {
+        Some(Built { program, bytes, .. }) => {
+            Err(format!("{}: {bytes} bytes, less than {LIMIT_BYTES} are allowed", program.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The device's programs are small enough, say what they lack, and compute what the full program computes on this machine: the same
+/// head from the same shots, byte for byte, and the same answers. aarch64 is emulated. Needs the full program's release build.
 ///
 /// # Errors
 /// Says what differs.
-pub fn test_on_aarch64(installed: &Installed) -> Result {
-    if !installed.aarch64 {
-        return Ok(());
-    }
-    let device = build(Some(AARCH64))?;
-    check(&device)?;
+pub fn test(emulators: bool) -> Result {
+    let built = build_all(emulators)?;
+    table(&built);
+    check(&built)?;
     let folder = target().join("device-test");
-    // What an earlier run left.
-    let _ = std::fs::remove_dir_all(&folder);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let desktop = target().join("release").join("hone");
-    let quickstart = ["quickstart", "--quiet", "--out", "made"];
-    step::run("a bundle for the device", Command::new(&desktop).args(quickstart).current_dir(&folder))?;
-    for cpu in ["cortex-a53", "max"] {
-        let emulated = |store: &str, words: &[&str]| {
-            let mut qemu = Command::new("qemu-aarch64");
-            qemu.args(["-cpu", cpu, "-L", "/usr/aarch64-linux-gnu"]).arg(&device);
-            answers(&mut qemu, &folder, store, words)
+    let full = target().join("release").join(format!("hone{EXE_SUFFIX}"));
+    let mut quickstart = Command::new(&full);
+    quickstart.args(["quickstart", "--quiet", "--out", "made"]).current_dir(&folder).stdout(Stdio::null());
+    step::run("a bundle for the devices", &mut quickstart)?;
+
+    let expected = tune_and_predict(&folder, "full", &[], &full)?;
+    for Built { machine, program, .. } in &built {
+        let runs: Vec<(String, Vec<&str>)> = if machine == AARCH64 {
+            let emulator = |cpu| vec!["qemu-aarch64", "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu"];
+            CPUS.iter().map(|&cpu| (format!("{machine}, {cpu}"), emulator(cpu))).collect()
+        } else {
+            vec![(machine.clone(), Vec::new())]
         };
-        let here = |store: &str, words: &[&str]| answers(&mut Command::new(&desktop), &folder, store, words);
-        let data = "made/data/digits-x.npy";
-        let tune =
-            ["tune", "made/glyphs.hone", "--only-taught", "--shots", data, "--rows", "made/data/digits-k5.npy#1"];
-        let labels = ["--labels", "made/data/digits-y.npy", "--classes", "made/data/digits-labels.txt"];
-        let tune = [&tune[..], &labels].concat();
-        let (there, own) = (emulated(cpu, &tune)?, here(&format!("here-{cpu}"), &tune)?);
-        if head(&there).is_none() || head(&there) != head(&own) {
-            return Err(format!("{cpu}: the head is {:?}, on this machine {:?}", head(&there), head(&own)));
+        for (number, (name, emulator)) in runs.iter().enumerate() {
+            lacks_export(emulator, program)?;
+            let got = tune_and_predict(&folder, &format!("{}-{number}", &machine[..3]), emulator, program)?;
+            if got.head_crc != expected.head_crc {
+                return Err(format!("{name}: head {}, the full program's is {}", got.head_crc, expected.head_crc));
+            }
+            if got.answers != expected.answers {
+                return Err(format!("{name}: other answers than the full program's (see {})", folder.display()));
+            }
+            println!("{name}: head {} and all answers as from the full program", got.head_crc);
         }
-        let predict = ["predict", "made/glyphs.hone", data];
-        if emulated(cpu, &predict)? != here(&format!("here-{cpu}"), &predict)? {
-            return Err(format!("{cpu}: other answers than on this machine"));
-        }
-        println!("{cpu}: the same head ({}) and the same answers as here", head(&own).unwrap_or_default());
     }
     Ok(())
 }
 
-/// Standard output of a command as JSON.
-fn answers(program: &mut Command, folder: &Path, store: &str, words: &[&str]) -> Result<String> {
-    let command = program.arg("--json").args(words).args(["--store", store]).current_dir(folder);
-    capture(command).ok_or_else(|| format!("{command:?} failed"))
+/// What is compared.
+struct Outcome {
+    head_crc: String,
+    answers: String,
 }
 
-/// The head's checksum in what `tune` printed.
-fn head(json: &str) -> Option<&str> {
-    json.split("\"head_crc\":").nth(1)?.split('"').nth(1)
+/// Teaches five digits of each class, then classifies all of them.
+fn tune_and_predict(folder: &Path, store: &str, emulator: &[&str], program: &Path) -> Result<Outcome> {
+    let run = |words: &str| -> Result<String> {
+        let mut command = command(emulator, program);
+        command.arg("--json").args(words.split(' ')).args(["--store", store]).current_dir(folder);
+        let output = output(&mut command)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(format!("{command:?} failed\n{}{}", text(&output.stdout), text(&output.stderr)))
+        }
+    };
+    let tuned =
+        run("tune made/glyphs.hone --only-taught --shots made/data/digits-x.npy --labels made/data/digits-y.npy \
+                     --classes made/data/digits-labels.txt --rows made/data/digits-k5.npy#1")?;
+    let head_crc = tuned.split("\"head_crc\": \"").nth(1).and_then(|rest| rest.split('"').next());
+    let head_crc = head_crc.ok_or_else(|| format!("no head_crc in\n{tuned}"))?.to_owned();
+    Ok(Outcome { head_crc, answers: run("predict made/glyphs.hone made/data/digits-x.npy")? })
+}
+
+/// A command that makes bundles is refused as bad usage, with the reason.
+fn lacks_export(emulator: &[&str], program: &Path) -> Result {
+    let output = output(command(emulator, program).args(["export", "model.onnx", "--calib", "x", "--out", "y"]))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(2) && said.contains("not in this build") {
+        Ok(())
+    } else {
+        Err(format!("{}: `export` should be refused as not in this build, not: {said}", program.display()))
+    }
+}
+
+fn command(emulator: &[&str], program: &Path) -> Command {
+    match emulator {
+        [] => Command::new(program),
+        [emulator, arguments @ ..] => {
+            let mut command = Command::new(emulator);
+            command.args(arguments).arg(program);
+            command
+        }
+    }
+}
+
+fn output(command: &mut Command) -> Result<Output> {
+    command.output().map_err(|e| format!("{command:?} could not be started: {e}"))
 }

@@ -20,6 +20,8 @@ pub fn run(full: bool) -> Result {
     }
     // Everything that links tract shares the release profile with `cargo run --release`.
     step::run("clippy", &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let device = ["clippy", "--release", "-p", "hone", "--no-default-features", "--", "-D", "warnings"];
+    step::run("clippy, device build", &mut cargo(&device))?;
     step::run("rustdoc", cargo(&["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut tests = cargo(&["test", "--release", "--workspace"]);
     python_env(&mut tests, &installed);
@@ -27,7 +29,7 @@ pub fn run(full: bool) -> Result {
         tests.env("HONE_FULL", "1");
     }
     step::run("workspace tests (release)", &mut tests)?;
-    crate::size::test_on_aarch64(&installed)?;
+    crate::size::test(installed.emulators)?;
     println!("\nall checks passed");
     Ok(())
 }

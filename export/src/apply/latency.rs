@@ -1,16 +1,12 @@
-//! How long a bundle and its original take for one row, on one thread.
+//! How long a bundle takes for one row, on one thread.
 
 use std::time::Instant;
 
-use hone_runtime::Backbone;
-#[cfg(feature = "onnx")]
-use hone_runtime::HeadView;
+use hone_runtime::Backbone as _;
 use hone_runtime::backbone::provider::Provider;
 use serde::Serialize;
 
 use super::Applied;
-#[cfg(feature = "onnx")]
-use super::original::Original;
 use crate::{Error, Result};
 
 /// Runs before the clock counts.
@@ -74,55 +70,8 @@ pub fn bundle(applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>], runs: 
     })
 }
 
-/// Times the original model, row by row.
-///
-/// # Errors
-/// As [`bundle`].
-#[cfg(feature = "onnx")]
-pub fn original(original: &Original, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
-    let [p50_us, p90_us, p99_us] = time(inputs, runs, |input| original.scores(input).map(|_| ()))?;
-    Ok(Line {
-        provider: "tract".into(),
-        kernel: "tract".into(),
-        precision: "fp32",
-        threads: 1,
-        load_ms: original.load_ms,
-        p50_us,
-        p90_us,
-        p99_us,
-        peak_rss_bytes: peak_rss_bytes(),
-        agreement: None,
-    })
-}
-
-/// Share of rows whose best class is the same for the bundle's own head on a provider and for the original; none where the bundle has
-/// no head, or one of other classes.
-///
-/// # Errors
-/// What the provider says.
-#[cfg(feature = "onnx")]
-pub fn agreement(
-    applied: &Applied<'_>,
-    provider: &str,
-    original: &Original,
-    inputs: &[Vec<f32>],
-) -> Result<Option<f64>> {
-    let Some(head) = applied.bundle.head else { return Ok(None) };
-    let mut backbone = load(applied, provider)?;
-    let mut row = vec![0; applied.bundle.embedding.row_bytes()];
-    let mut same = 0;
-    for input in inputs {
-        let scores = original.scores(input)?;
-        if scores.len() != head.classes() {
-            return Ok(None);
-        }
-        backbone.embed(input, &mut row)?;
-        same += usize::from(largest(&scores) == Some(head.predict(&row)?.class));
-    }
-    Ok((!inputs.is_empty()).then(|| same as f64 / inputs.len() as f64))
-}
-
-fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider<'b>> {
+/// The bundle's backbone on the provider of that name.
+pub(super) fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider<'b>> {
     Provider::load(&applied.bundle, provider, hone_runtime::kernels::best()?)
         .map_err(Error::place(applied.path.display()))
 }
@@ -150,7 +99,7 @@ pub fn peak_rss_bytes() -> Option<u64> {
 }
 
 /// Percentiles 50, 90 and 99 in microseconds.
-fn time(inputs: &[Vec<f32>], runs: usize, mut work: impl FnMut(&[f32]) -> Result<()>) -> Result<[f64; 3]> {
+pub(super) fn time(inputs: &[Vec<f32>], runs: usize, mut work: impl FnMut(&[f32]) -> Result<()>) -> Result<[f64; 3]> {
     if runs == 0 || inputs.is_empty() {
         return Err(Error::Setting { name: "--runs".into(), why: "at least 1 run is needed".into() });
     }
@@ -169,30 +118,6 @@ fn time(inputs: &[Vec<f32>], runs: usize, mut work: impl FnMut(&[f32]) -> Result
 /// Place of the p-th percentile among `n` sorted values: nearest rank.
 fn nearest_rank(n: usize, p: usize) -> usize {
     (n * p).div_ceil(100).clamp(1, n) - 1
-}
-
-#[cfg(feature = "onnx")]
-fn largest(values: &[f32]) -> Option<usize> {
-    (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best })
-}
-
-/// Whether a head gives the same scores as `expected` within `tolerance`; the largest difference.
-#[cfg(feature = "onnx")]
-pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return f32::INFINITY;
-    }
-    a.iter().zip(b).fold(0.0, |most, (x, y)| f32::max(most, (x - y).abs()))
-}
-
-/// Scores of one input by a backbone and a head.
-#[cfg(feature = "onnx")]
-pub(crate) fn scores(backbone: &mut impl Backbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
-    let mut row = vec![0; backbone.embedding().row_bytes()];
-    backbone.embed(input, &mut row)?;
-    let mut scores = vec![0.0; head.classes()];
-    head.scores(&row, &mut scores)?;
-    Ok(scores)
 }
 
 #[cfg(test)]

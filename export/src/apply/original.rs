@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use hone_runtime::Backbone as _;
 use hone_runtime::backbone::tract::TractModel;
 use rayon::prelude::*;
 
 use super::accuracy::{Evaluation, Judge, Matching};
-use super::{Applied, Progress};
+use super::latency::{self, Line};
+use super::{Applied, Progress, backbone};
 use crate::data::Source;
 use crate::graph::cost::Limit;
 use crate::graph::{infer, simplify};
@@ -34,9 +36,10 @@ impl Original {
         infer::with_batch(&mut graph, 1)?;
         // Room for a head behind the backbone, and for a backbone that was exported with a higher limit.
         let limit = Limit::default();
+        let cost = backbone::check(applied.bundle.backbone, applied.path)?;
         let limit = Limit {
-            operations: limit.operations.max(applied.cost.operations.saturating_mul(2)),
-            activation_bytes: limit.activation_bytes.max(applied.cost.activation_bytes.saturating_mul(2)),
+            operations: limit.operations.max(cost.operations.saturating_mul(2)),
+            activation_bytes: limit.activation_bytes.max(cost.activation_bytes.saturating_mul(2)),
         };
         limit.check(&graph).map_err(|error| error.in_model(path))?;
         let bytes = onnx::encode(&graph, &WriteOptions::default())?;
@@ -82,6 +85,47 @@ impl Original {
         Ok(out)
     }
 
+    /// Times the model, row by row, on one thread.
+    ///
+    /// # Errors
+    /// As [`Original::scores`]; [`Error::Setting`] for no runs at all.
+    pub fn latency(&self, inputs: &[Vec<f32>], runs: usize) -> Result<Line> {
+        let [p50_us, p90_us, p99_us] = latency::time(inputs, runs, |input| self.scores(input).map(|_| ()))?;
+        Ok(Line {
+            provider: "tract".into(),
+            kernel: "tract".into(),
+            precision: "fp32",
+            threads: 1,
+            load_ms: self.load_ms,
+            p50_us,
+            p90_us,
+            p99_us,
+            peak_rss_bytes: latency::peak_rss_bytes(),
+            agreement: None,
+        })
+    }
+
+    /// Share of rows whose best class is the same for the bundle's own head on a provider and for this model; none where the bundle has
+    /// no head, or one of other classes.
+    ///
+    /// # Errors
+    /// What the provider says.
+    pub fn agreement(&self, applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>]) -> Result<Option<f64>> {
+        let Some(head) = applied.bundle.head else { return Ok(None) };
+        let mut backbone = latency::load(applied, provider)?;
+        let mut row = vec![0; applied.bundle.embedding.row_bytes()];
+        let mut same = 0;
+        for input in inputs {
+            let scores = self.scores(input)?;
+            if scores.len() != head.classes() {
+                return Ok(None);
+            }
+            backbone.embed(input, &mut row)?;
+            same += usize::from(largest(&scores) == Some(head.predict(&row)?.class));
+        }
+        Ok((!inputs.is_empty()).then(|| same as f64 / inputs.len() as f64))
+    }
+
     /// Accuracy on labelled rows. The model's classes are the labels of the bundle's own head, or the classes of the data where
     /// those are as many as the model's outputs.
     ///
@@ -114,4 +158,8 @@ impl Original {
             .map_err(|why| Error::Label { path: source.path().to_path_buf(), why })?;
         judge.count(restricted, |row| Ok(scores[row].clone()))
     }
+}
+
+fn largest(values: &[f32]) -> Option<usize> {
+    (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best })
 }
