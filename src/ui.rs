@@ -12,6 +12,7 @@ use terminal_size::{Width, terminal_size_of};
 use progress::Progress;
 
 mod help;
+#[cfg_attr(not(feature = "export"), path = "ui/no_progress.rs")]
 mod progress;
 
 /// Result of a command: the exit code, or an error that [`Ui::error`] prints.

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-mod archive;
 mod fft;
 mod folder;
 pub mod idx;
@@ -31,6 +30,7 @@ pub mod images;
 mod labels;
 mod mel;
 pub mod npy;
+#[cfg_attr(not(feature = "npz"), path = "data/no_npz.rs")]
 pub mod npz;
 mod open;
 pub mod preprocess;

@@ -1,55 +1,36 @@
-//! How far a piece of work is, on one line of the terminal that is gone afterwards.
+//! How far a piece of work is: a bar on the terminal that is gone afterwards.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Shortest time between two drawings.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// Width of the bar.
-const CELLS: usize = 24;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// The line, as long as this lives.
-pub struct Progress {
-    shown: bool,
-    start: Instant,
-    drawn: Option<Instant>,
-}
+/// The bar, as long as this lives.
+pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new(shown: bool) -> Self {
-        Self { shown, start: Instant::now(), drawn: None }
+        if !shown {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{msg:28} {bar:32} {pos}/{len} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
     }
 
     /// Says how many of how many steps of `what` are done.
     pub fn at(&mut self, what: &str, done: usize, of: usize) {
-        if self.shown && self.drawn.is_none_or(|drawn| drawn.elapsed() >= INTERVAL) {
-            self.drawn = Some(Instant::now());
-            anstream::eprint!("\r\x1b[K{}", line(what, done, of, self.start.elapsed()));
+        if self.0.message() != what {
+            self.0.set_message(what.to_owned());
         }
+        self.0.set_length(of as u64);
+        self.0.set_position(done as u64);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.drawn.is_some() {
-            anstream::eprint!("\r\x1b[K");
-        }
-    }
-}
-
-fn line(what: &str, done: usize, of: usize, time: Duration) -> String {
-    let full = (CELLS * done.min(of)).checked_div(of).unwrap_or(0);
-    format!("{what:28} {}{} {done}/{of} {} s", "█".repeat(full), "░".repeat(CELLS - full), time.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bar_fills_and_stays_on_its_line() {
-        let cells = |done, of| line("embedding", done, of, Duration::from_secs(7)).matches('█').count();
-        assert_eq!([cells(0, 10), cells(5, 10), cells(10, 10), cells(11, 10), cells(0, 0)], [0, 12, 24, 24, 0]);
-        let longest = line("embedding", 60_000, 60_000, Duration::from_secs(1000));
-        assert!(longest.ends_with(" 60000/60000 1000 s") && longest.chars().count() < 80, "{longest}");
+        self.0.finish_and_clear();
     }
 }

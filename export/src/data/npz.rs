@@ -1,10 +1,13 @@
 //! NumPy's `.npz`: a zip archive of `.npy` members, stored or deflated. One member is unpacked, in a stream, into an
 //! unnamed temporary file after its declared size was checked; memory does not depend on its size.
 
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::archive::{Archive, Member};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
 use super::idx::{check_unpacked, copy};
 use super::npy::ArrayFile;
 use crate::error::{Error, Result};
@@ -17,9 +20,8 @@ use crate::error::{Error, Result};
 pub fn member(path: &Path, names: &[&str]) -> Result<Option<ArrayFile>> {
     let mut archive = archive(path)?;
     for name in names {
-        let name = format!("{name}.npy").into_bytes();
-        if let Some(member) = archive.find(|member| member.name == name).map_err(failed(path))? {
-            return unpack(archive, &member, path).map(Some);
+        if let Some(index) = archive.index_for_name(&format!("{name}.npy")) {
+            return unpack(&mut archive, index, path).map(Some);
         }
     }
     Ok(None)
@@ -31,23 +33,26 @@ pub fn member(path: &Path, names: &[&str]) -> Result<Option<ArrayFile>> {
 /// As [`member`]; [`Error::Data`] when there is none.
 pub fn first(path: &Path) -> Result<ArrayFile> {
     let mut archive = archive(path)?;
-    match archive.find(|member| member.name.ends_with(b".npy")).map_err(failed(path))? {
-        Some(member) => unpack(archive, &member, path),
+    let index =
+        (0..archive.len()).find(|i| matches!(archive.name_for_index(*i), Some(Ok(name)) if name.ends_with(".npy")));
+    match index {
+        Some(index) => unpack(&mut archive, index, path),
         None => Err(Error::data(path, "no member of the archive is a .npy array")),
     }
 }
 
-fn archive(path: &Path) -> Result<Archive> {
-    Archive::open(super::open_plain(path)?).map_err(failed(path))
+fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
+    let file = super::open_plain(path)?;
+    ZipArchive::new(BufReader::new(file)).map_err(|e| failed(path, &e))
 }
 
-fn unpack(archive: Archive, member: &Member, path: &Path) -> Result<ArrayFile> {
-    let shown = path.join(String::from_utf8_lossy(&member.name).escape_debug().to_string());
-    let declared = member.unpacked;
-    check_unpacked(&shown, declared, member.packed)?;
-    let stream = archive.unpack(member).map_err(failed(&shown))?;
+fn unpack(archive: &mut ZipArchive<BufReader<File>>, index: usize, path: &Path) -> Result<ArrayFile> {
+    let member = archive.by_index(index).map_err(|e| failed(path, &e))?;
+    let shown = path.join(String::from_utf8_lossy(member.name_raw()).escape_debug().to_string());
+    let declared = member.size();
+    check_unpacked(&shown, declared, member.compressed_size())?;
     let mut unpacked = tempfile::tempfile().map_err(Error::io(std::env::temp_dir()))?;
-    let copied = copy(&mut stream.take(declared.saturating_add(1)), &mut unpacked, &shown)?;
+    let copied = copy(&mut member.take(declared.saturating_add(1)), &mut unpacked, &shown)?;
     if copied != declared {
         return Err(Error::malformed(
             &shown,
@@ -57,16 +62,8 @@ fn unpack(archive: Archive, member: &Member, path: &Path) -> Result<ArrayFile> {
     ArrayFile::from_file(unpacked, &shown)
 }
 
-/// What is wrong with the file, and what the system says about it.
-fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof, Unsupported};
-
-    move |error| match error.kind() {
-        InvalidData | InvalidInput | UnexpectedEof | Unsupported => {
-            Error::malformed(path, format!("not a readable .npz archive: {error}"))
-        }
-        _ => Error::io(path)(error),
-    }
+fn failed(path: &Path, error: &ZipError) -> Error {
+    Error::malformed(path, format!("not a readable .npz archive: {error}"))
 }
 
 #[cfg(test)]
