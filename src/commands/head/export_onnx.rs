@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use hone_export::{Error, Result};
 use hone_export::apply::{Applied, plain};
 use hone_export::onnx::{self, WriteOptions};
+use hone_export::{Error, Result};
 use hone_runtime::Backbone as _;
 use serde_json::json;
 

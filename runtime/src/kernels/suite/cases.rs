@@ -200,7 +200,7 @@ pub fn case(group: Group, index: usize) -> Case {
                 let wide = if rng.once_in(8) { 5 * largest } else { largest };
                 let [h, w] = [size(&mut rng, largest), size(&mut rng, wide)];
                 let (inputs, outputs) = (rng.pick(&[16, 16, 32, 48, 64, 96]), channels(&mut rng, largest * 4));
-                conv(rng, index, [h, w, inputs], outputs, slide, 1)
+                conv(rng, is_half, index, [h, w, inputs], outputs, slide, 1)
             }
             None => {
                 let groups = if rng.once_in(3) { rng.pick(&[2, 3, 4, 7, 8, 16]) } else { 1 };
