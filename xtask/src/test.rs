@@ -49,7 +49,7 @@ fn same_bits_on_aarch64() -> Result {
         tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
         step::run(name, &mut tests)
     };
-    let heads = ["same_bits", "tune_solver", "store_record", "session"];
+    let heads = ["same_bits", "tune_solver", "tune_prior", "store_record", "session"];
     tests("runtime tests on aarch64 (qemu)", "cortex-a53", &heads, &[])?;
     let kernels = ["kernels", "native_same_bits"];
     tests("kernels on a Cortex-A53 (qemu)", "cortex-a53", &kernels, &["neon", "every_processor"])?;

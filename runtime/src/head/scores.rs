@@ -42,6 +42,17 @@ impl HeadView<'_> {
         Ok(())
     }
 
+    /// Share of the softmax that class `class` has, without a buffer.
+    pub(crate) fn share(&self, class: usize, row: &[u8]) -> Result<f32> {
+        let factor = self.factor(row)?;
+        let own = self.logit(class, row, factor)?;
+        let mut sum = 0.0f32;
+        for other in 0..self.classes() {
+            sum += libm::expf(self.logit(other, row, factor)? - own);
+        }
+        Ok(1.0 / sum)
+    }
+
     /// The best class of one embedding row, without a buffer.
     pub fn predict(&self, row: &[u8]) -> Result<Prediction> {
         let factor = self.factor(row)?;

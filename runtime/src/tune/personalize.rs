@@ -378,23 +378,19 @@ fn weigh(
     Ok(e)
 }
 
-/// How many of the shots that are new to the head in use, of classes that it knows, have become surer and less sure; their left-out
-/// probabilities are in the first of `values`, what follows is scratch.
-fn compare_probabilities(input: &Input<'_>, values: &mut [f32]) -> Result<(usize, usize)> {
+/// How many of the shots that are new to the head in use, of classes that it knows, have become surer and less sure; `left_out` holds the
+/// probability of each shot's class when the shot is left out.
+fn compare_probabilities(input: &Input<'_>, left_out: &[f32]) -> Result<(usize, usize)> {
     let Some(old) = &input.old else { return Ok((0, 0)) };
-    let (n, classes) = (input.shots.classes.len(), old.head.classes());
     let (mut surer, mut less_sure) = (0, 0);
-    let Some((new, scratch)) = values.split_at_mut_checked(n) else { return Ok((0, 0)) };
-    let Some(scores) = scratch.get_mut(..classes) else { return Ok((0, 0)) };
-    for (i, ((row, &class), &new)) in input.shots.rows.iter().zip(input.shots.classes).zip(new.iter()).enumerate() {
+    for (i, ((row, &class), &after)) in input.shots.rows.iter().zip(input.shots.classes).zip(left_out).enumerate() {
         let its_class = old.class_of.get(usize::from(class)).copied().unwrap_or(NO_CLASS);
         if its_class == NO_CLASS || old.shots.get(i).copied().unwrap_or_default() != LeftOut::New {
             continue;
         }
-        old.head.scores(row, scores)?;
-        let before = scores.get(usize::from(its_class)).copied().unwrap_or_default();
-        surer += usize::from(new > before);
-        less_sure += usize::from(new < before);
+        let before = old.head.share(usize::from(its_class), row)?;
+        surer += usize::from(after > before);
+        less_sure += usize::from(after < before);
     }
     Ok((surer, less_sure))
 }

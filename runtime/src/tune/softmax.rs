@@ -89,7 +89,8 @@ pub struct Fit {
     pub l2: f32,
     /// Leave-one-out accuracy on the shots, 0..=1; `None` when no class has two shots.
     pub loo_accuracy: Option<f32>,
-    /// Final objective: Σ weight·cross-entropy + (λ/2)·‖W‖², in the scaled space.
+    /// Final objective: Σ weight·cross-entropy + (λ/2)·‖W‖², in the scaled space; with a prior W is what is added to its rows, and the
+    /// biases of its classes count too.
     pub objective: f32,
     /// Newton steps.
     pub steps: usize,
