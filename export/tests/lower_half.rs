@@ -316,6 +316,13 @@ fn activations_are_recognised_and_merged() {
     let y = g.node(Op::Mul, &[conv, gate]);
     assert_eq!(g.check(y, &shape, 60.0)[..2], [Code::Conv16, Code::Unary16]);
 
+    // A leaky ReLU with a floor.
+    let mut g = Small::new(&shape);
+    let leaky = g.node(Op::LeakyRelu { alpha: 0.2 }, &[g.input]);
+    let floor = g.number(-0.4);
+    let y = g.node(Op::Max, &[leaky, floor]);
+    assert_eq!(g.check(y, &shape, 60.0).iter().filter(|code| **code == Code::Unary16).count(), 1);
+
     // A bias by channels, and a bound.
     let mut g = Small::new(&shape);
     let w = g.constant(&[4, 3, 3, 3]);

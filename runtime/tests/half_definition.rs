@@ -177,7 +177,7 @@ fn functions_of_one_value() {
     };
     let cases: [(Function, &dyn Fn(f64) -> f64); 15] = [
         (Function::Clamp(-0.5, 1.25), &|x| x.clamp(-0.5, 1.25)),
-        (Function::LeakyRelu(0.125), &|x| if x < 0.0 { 0.125 * x } else { x }),
+        (Function::LeakyRelu(0.125, -0.2), &|x| if x < 0.0 { (0.125 * x).max(f64::from(-0.2f32)) } else { x }),
         (Function::Linear(0.5, -3.0), &|x| 0.5 * x - 3.0),
         (Function::HardSigmoid(0.25, 0.5), &|x| (0.25 * x + 0.5).clamp(0.0, 1.0)),
         (Function::HardSwish, &|x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0),

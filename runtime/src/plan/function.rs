@@ -6,8 +6,8 @@
 pub enum Function {
     /// min(max(x, low), high); an infinite bound bounds nothing.
     Clamp(f32, f32),
-    /// x, or slope · x below 0.
-    LeakyRelu(f32),
+    /// x, or max(slope · x, floor) below 0; the floor is at most 0, −∞ where there is none.
+    LeakyRelu(f32, f32),
     /// factor · x + summand.
     Linear(f32, f32),
     /// min(max(factor · x + summand, 0), 1).
@@ -45,7 +45,7 @@ impl Function {
         let none = a.to_bits() == 0 && b.to_bits() == 0;
         match code {
             0 => (a <= b).then_some(Self::Clamp(a, b)),
-            1 => (finite && b.to_bits() == 0).then_some(Self::LeakyRelu(a)),
+            1 => (a.is_finite() && b <= 0.0).then_some(Self::LeakyRelu(a, b)),
             2 => finite.then_some(Self::Linear(a, b)),
             3 => finite.then_some(Self::HardSigmoid(a, b)),
             4..=14 if !none => None,
@@ -69,7 +69,7 @@ impl Function {
     pub fn to_parts(self) -> (u8, f32, f32) {
         match self {
             Self::Clamp(low, high) => (0, low, high),
-            Self::LeakyRelu(slope) => (1, slope, 0.0),
+            Self::LeakyRelu(slope, floor) => (1, slope, floor),
             Self::Linear(factor, summand) => (2, factor, summand),
             Self::HardSigmoid(factor, summand) => (3, factor, summand),
             Self::HardSwish => (4, 0.0, 0.0),
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn parts_are_the_inverse() {
         for code in 0..=255 {
-            for (a, b) in [(0.0, 0.0), (0.1, 0.5), (-1.0, f32::INFINITY)] {
+            for (a, b) in [(0.0, 0.0), (0.1, 0.5), (-1.0, f32::INFINITY), (0.1, f32::NEG_INFINITY)] {
                 if let Some(function) = Function::from_parts(code, a, b) {
                     assert_eq!(function.to_parts(), (code, a, b));
                 }
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(Function::from_parts(15, 0.0, 0.0), None);
         assert_eq!(Function::from_parts(0, 1.0, 0.0), None);
         assert_eq!(Function::from_parts(0, f32::NAN, 0.0), None);
+        assert_eq!(Function::from_parts(1, 0.1, 0.5), None);
         assert_eq!(Function::from_parts(2, f32::INFINITY, 0.0), None);
         assert_eq!(Function::from_parts(5, 1.0, 0.0), None);
     }

@@ -19,7 +19,7 @@ pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
     let function = match &node.op {
         Op::Relu => Function::Clamp(0.0, f32::INFINITY),
         Op::Clip { min, max } => Function::Clamp(*min, min.max(*max)),
-        Op::LeakyRelu { alpha } => Function::LeakyRelu(*alpha),
+        Op::LeakyRelu { alpha } => Function::LeakyRelu(*alpha, f32::NEG_INFINITY),
         Op::HardSigmoid { alpha, beta } => Function::HardSigmoid(*alpha, *beta),
         Op::HardSwish => Function::HardSwish,
         Op::Sigmoid => Function::Sigmoid,
@@ -54,7 +54,7 @@ fn with_scalar(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
         return Err(unsupported(node, "only one constant as its second operand is run"));
     };
     let function = match node.op {
-        Op::PRelu => Function::LeakyRelu(scalar),
+        Op::PRelu => Function::LeakyRelu(scalar, f32::NEG_INFINITY),
         Op::Max => Function::Clamp(scalar, f32::INFINITY),
         Op::Min => Function::Clamp(f32::NEG_INFINITY, scalar),
         _ if scalar == 0.5 => Function::Sqrt,
@@ -110,6 +110,9 @@ fn clamped(before: (f32, f32), after: (f32, f32)) -> (f32, f32) {
 fn composed(before: Function, after: Function) -> Option<Function> {
     match (before, after) {
         (Function::Linear(a, b), Function::Linear(c, d)) => Some(Function::Linear(c * a, c * b + d)),
+        (Function::LeakyRelu(slope, floor), Function::Clamp(low, f32::INFINITY)) if low <= 0.0 => {
+            Some(Function::LeakyRelu(slope, floor.max(low)))
+        }
         (Function::Clamp(a, b), Function::Clamp(c, d)) => {
             let (low, high) = clamped((a, b), (c, d));
             Some(Function::Clamp(low, high))

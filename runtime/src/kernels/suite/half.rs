@@ -108,7 +108,7 @@ impl Builder {
     pub fn half_function(&mut self, input: usize, code: u8, in_place: bool) -> usize {
         let output = self.half_output(input, self.shape(input), in_place);
         let (a, b) = ((self.rng.unit() - 0.5) as f32, self.rng.unit() as f32);
-        let parts = [(a, b), (a, 0.0), (0.0, 0.0)];
+        let parts = [(a, b), (a, -b), (a, 0.0), (0.0, 0.0)];
         let function = parts.into_iter().find_map(|(a, b)| Function::from_parts(code, a, b));
         let op = OpParts::new(Code::Unary16, "function", &[input], output);
         self.op(OpParts { in_place, ..op.function(function.expect("a function")) }, 0)

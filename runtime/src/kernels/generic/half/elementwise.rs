@@ -49,6 +49,9 @@ fn unary(op: &Op<'_>, memory: &mut Memory<'_>) {
     match function {
         // On their own, so that they become vectors.
         Function::Clamp(low, high) => each(op, memory, |x| clamp(x, (low, high))),
+        Function::LeakyRelu(slope, floor) => {
+            each(op, memory, |x| if x < 0.0 { clamp(slope * x, (floor, f32::INFINITY)) } else { x });
+        }
         Function::Linear(factor, summand) => each(op, memory, |x| factor * x + summand),
         function => each(op, memory, |x| apply(function, x)),
     }

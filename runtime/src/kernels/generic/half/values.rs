@@ -67,9 +67,9 @@ pub fn apply(function: Function, x: f32) -> f32 {
     let sigmoid = |x: f32| 1.0 / (1.0 + libm::expf(-x));
     match function {
         Function::Clamp(low, high) => clamp(x, (low, high)),
-        Function::LeakyRelu(slope) => {
+        Function::LeakyRelu(slope, floor) => {
             if x < 0.0 {
-                slope * x
+                clamp(slope * x, (floor, f32::INFINITY))
             } else {
                 x
             }
