@@ -12,7 +12,7 @@ use crate::tensor::Rows;
 
 /// Share of the forget limit that new classes may use up. Canaries are rows that the bundle's head gets right: what becomes of them is the
 /// least that becomes of others.
-const TAKEN: f32 = 0.25;
+const TAKEN: f32 = 0.5;
 
 /// Stands for "no such class in the other head".
 pub const NO_CLASS: u16 = u16::MAX;
@@ -150,7 +150,7 @@ pub struct Outcome {
 /// Each canary weighs shots per class / canaries per class, without a prior 1 at most, times `replay_weight`.
 ///
 /// Where canaries are replayed and there is a prior, the new head is the prior's plus what the examples ask for; its classes need no
-/// examples then. New classes are held back so that the known ones lose at most a quarter of the forget limit to them, by left-out
+/// examples then. New classes are held back so that the known ones lose at most half of the forget limit to them, by left-out
 /// canaries.
 ///
 /// # Errors
