@@ -1,5 +1,6 @@
-//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `size`, `firmware`.
+//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `size`, `firmware`, `bochs`.
 
+mod bochs;
 mod firmware;
 mod models;
 mod peers;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
                   the firmware of firmware-host/firmware: its size, one plan on one board, the table of instructions
   size [test]     the command line as a device gets it, for this machine and for aarch64: its sizes, and a firmware's;
                   or that it computes what the full program computes
+  bochs           the kernels of AVX-512-VNNI on an emulated processor
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::run().map(|_| ()),
         ["peers", rest @ ..] => peers::run(rest),
         ["size", rest @ ..] => size::run(rest),
+        ["bochs"] => bochs::verify(),
         ["models"] => models::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         _ => {

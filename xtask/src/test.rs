@@ -18,6 +18,7 @@ pub fn run(full: bool) -> Result {
         same_bits_on_aarch64()?;
         crate::firmware::verify()?;
     }
+    crate::bochs::verify()?;
     // Everything that links tract shares the release profile with `cargo run --release`.
     step::run("clippy", &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let device = ["clippy", "--release", "-p", "hone", "--no-default-features", "--", "-D", "warnings"];
