@@ -130,7 +130,7 @@ pub fn render(table: &Table) -> String {
     let mut out = comfy_table::Table::new();
     out.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some((Width(columns), _)) = terminal_size_of(std::io::stdout()) {
+    if let Some((Width(columns), _)) = terminal_size_of(io::stdout()) {
         out.set_width(columns);
     }
     out.set_header(&table.columns);

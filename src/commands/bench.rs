@@ -15,6 +15,8 @@ use crate::ui::{Outcome, Ui, bytes, share};
 struct Document {
     kernel: &'static str,
     rows: Vec<Line>,
+    /// Milliseconds to solve for a head of ten classes from five shots of each.
+    tune_ms: f64,
 }
 
 /// Rows of data that are timed in turn.
@@ -71,7 +73,12 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     if rows.iter().any(|line| line.provider == "tract") {
         table.note += " tract computes int8 models in float.";
     }
+    let tune_ms = latency::tuning(applied.bundle.embedding)?;
+    let (classes, shots) = latency::TUNED;
+    table.note += &format!(
+        "\nTuning a head of {classes} classes from {shots} shots of each: {tune_ms:.2} ms, beside embedding the shots."
+    );
     ui.table(&table);
-    ui.document(&Document { kernel: kernels::best()?.name, rows });
+    ui.document(&Document { kernel: kernels::best()?.name, rows, tune_ms });
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,10 @@ use std::time::Instant;
 
 use hone_runtime::Backbone as _;
 use hone_runtime::backbone::provider::Provider;
+use hone_runtime::quant::{EmbeddingKind, EmbeddingSpec};
+use hone_runtime::tensor::Rows;
+use hone_runtime::tune::softmax::{Options as SolverOptions, Shots, solve};
+use hone_runtime::tune::workspace_len;
 use serde::Serialize;
 
 use super::Applied;
@@ -68,6 +72,47 @@ pub fn bundle(applied: &Applied<'_>, provider: &str, inputs: &[Vec<f32>], runs: 
         peak_rss_bytes: peak_rss_bytes(),
         agreement: None,
     })
+}
+
+/// Classes and shots a class of [`tuning`].
+pub const TUNED: (usize, usize) = (10, 5);
+
+/// Time of the solver for a head of [`TUNED`] on embeddings of this kind, the L2 strength chosen, in milliseconds: the median of 9. Rows are
+/// random about one centre a class; what the solver costs depends on their number and width.
+///
+/// # Errors
+/// What the solver says.
+pub fn tuning(embedding: EmbeddingSpec) -> Result<f64> {
+    let (classes, shots) = TUNED;
+    let labels: Vec<u16> = (0..classes * shots).map(|i| (i % classes) as u16).collect();
+    let (centres, noise) = (random_inputs(embedding.dim, classes, 1), random_inputs(embedding.dim, labels.len(), 2));
+    let unit = match embedding.kind {
+        EmbeddingKind::Int8(quant) => 64.0 * quant.scale,
+        EmbeddingKind::F16 => 1.0,
+    };
+    let mut rows = vec![0; labels.len() * embedding.row_bytes()];
+    for ((row, &class), noise) in rows.chunks_exact_mut(embedding.row_bytes()).zip(&labels).zip(&noise) {
+        let real = centres[usize::from(class)].iter().zip(noise).map(|(c, n)| (c + 0.5 * n) * unit).collect::<Vec<_>>();
+        embedding.quantize_row(&real, row)?;
+    }
+    let examples = Shots {
+        rows: Rows::new(&rows, embedding.row_bytes())?,
+        spec: embedding,
+        labels: &labels,
+        weights: None,
+        classes,
+    };
+    let mut memory = vec![0.0; workspace_len(labels.len(), embedding.dim, classes)];
+    let (mut weights, mut bias) = (vec![0.0; classes * embedding.dim], vec![0.0; classes]);
+    let mut answers = vec![0; labels.len()];
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let start = Instant::now();
+        solve(&examples, &SolverOptions::default(), &mut memory, &mut weights, &mut bias, &mut answers)?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
 }
 
 /// The bundle's backbone on the provider of that name.
