@@ -2,6 +2,8 @@
 
 #[cfg(feature = "std")]
 pub mod native;
+#[cfg(feature = "ort")]
+pub mod ort;
 #[cfg(feature = "std")]
 pub mod provider;
 #[cfg(feature = "tract")]
@@ -44,4 +46,16 @@ pub trait Backbone {
     /// Embeds `input` (row-major, the product of [`Backbone::input_shape`] values) into `row`
     /// ([`EmbeddingSpec::row_bytes`] bytes). Refuses wrong sizes, NaN and infinity.
     fn embed(&mut self, input: &[f32], row: &mut [u8]) -> Result<()>;
+}
+
+/// Refuses NaN and infinity.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn check_finite(values: &[f32]) -> Result<()> {
+    // Without an early end the loop runs in vectors.
+    let finite = |values: &[f32]| values.iter().fold(true, |all, v| all & v.is_finite());
+    if finite(values) {
+        return Ok(());
+    }
+    let index = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
+    Err(crate::Error::NonFinite { what: "input", index })
 }

@@ -170,7 +170,7 @@ pub enum Error {
     },
     /// A provider that this build does not have.
     #[cfg(feature = "std")]
-    #[error("provider '{name}' is not in this build, which has: {}", crate::backbone::provider::PROVIDERS.join(", "))]
+    #[error("provider '{name}' is not in this build, which has: {}", crate::backbone::provider::names().join(", "))]
     UnknownProvider {
         /// The name asked for.
         name: String,

@@ -254,10 +254,7 @@ fn check_input(values: &[f32], expected: usize) -> Result<()> {
     if values.len() != expected {
         return Err(Error::Shape { what: "values of the model's input", expected, got: values.len() });
     }
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(Error::NonFinite { what: "input", index }),
-        None => Ok(()),
-    }
+    super::check_finite(values)
 }
 
 fn values_of(output: &Tensor) -> TractResult<Vec<f32>> {

@@ -1,0 +1,207 @@
+//! One ONNX model in a session of its own, its input and output bound once.
+
+use std::borrow::ToOwned;
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use ort::environment::Environment;
+use ort::ep;
+use ort::session::{IoBinding, Session};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{Tensor, TensorElementType, ValueType};
+
+use super::assignment::{self, Partition};
+use super::environment::{QNN_NAME, environment};
+use super::{ExecutionProvider, Found, Settings};
+
+/// How a model is to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// What runs it.
+    pub provider: ExecutionProvider,
+    /// Library, threads and so on.
+    pub settings: &'a Settings,
+    /// What was found on this machine.
+    pub found: &'a Found,
+    /// Shape of the input, batch included.
+    pub input: &'a [usize],
+    /// Where ONNX Runtime writes its profile, a prefix of the file's name; for [`OrtModel::end_profile`].
+    pub profile: Option<&'a std::path::Path>,
+}
+
+/// A session with its input and output bound: no copy beside those of the caller's.
+#[derive(Debug)]
+pub struct OrtModel {
+    session: Session,
+    binding: IoBinding,
+    input: Tensor<f32>,
+    elements: usize,
+    output: usize,
+}
+
+impl OrtModel {
+    /// Loads the bytes of an ONNX file with one input and one output, both f32.
+    ///
+    /// # Errors
+    /// What is missing or refused, in words.
+    pub fn load(onnx: &[u8], how: &Load<'_>) -> Result<Self, String> {
+        let mut builder = builder(how)?;
+        let session = builder.commit_from_memory(onnx).map_err(said)?;
+        Self::bind(session, how.input)
+    }
+
+    fn bind(session: Session, shape: &[usize]) -> Result<Self, String> {
+        let [input] = session.inputs() else { return Err(format!("the model has {} inputs, not one", session.inputs().len())) };
+        let [output] = session.outputs() else { return Err(format!("the model has {} outputs, not one", session.outputs().len())) };
+        for port in [input, output] {
+            if port.dtype().tensor_type() != Some(TensorElementType::Float32) {
+                return Err(format!("'{}' is {}, not a tensor of f32", port.name(), port.dtype()));
+            }
+        }
+        let (input_name, output_name) = (input.name().to_owned(), output.name().to_owned());
+        let given: Vec<i64> = shape.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
+        let elements = shape.iter().product();
+        // The output's shape follows from one run where the file leaves the batch open.
+        let output_shape = match output.dtype() {
+            ValueType::Tensor { shape, .. } if shape.iter().all(|&d| d > 0) => Some(shape.to_vec()),
+            ValueType::Tensor { shape, .. } if shape.iter().skip(1).all(|&d| d > 0) && !shape.is_empty() => {
+                let mut known = shape.to_vec();
+                known[0] = *given.first().unwrap_or(&1);
+                Some(known)
+            }
+            _ => None,
+        };
+        let output_shape = output_shape.ok_or_else(|| format!("the shape of output '{output_name}' stays open"))?;
+        let output = output_shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).product();
+        let input = Tensor::<f32>::new(session.allocator(), given).map_err(said)?;
+        let result = Tensor::<f32>::new(session.allocator(), output_shape).map_err(said)?;
+        let mut binding = session.create_binding().map_err(said)?;
+        binding.bind_input(input_name, &input).map_err(said)?;
+        binding.bind_output(output_name, result).map_err(said)?;
+        Ok(Self { session, binding, input, elements, output })
+    }
+
+    /// Number of values that [`OrtModel::input`] has.
+    #[must_use]
+    pub fn input_elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Number of values that [`OrtModel::run`] gives.
+    #[must_use]
+    pub fn output_elements(&self) -> usize {
+        self.output
+    }
+
+    /// The bound input, row-major: to be written before [`OrtModel::run`], without a copy.
+    pub fn input(&mut self) -> &mut [f32] {
+        self.input.extract_tensor_mut().1
+    }
+
+    /// Runs the model on what [`OrtModel::input`] holds; `take` gets the output.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub fn run<T>(&mut self, take: impl FnOnce(&[f32]) -> T) -> Result<T, String> {
+        let outputs = self.session.run_binding(&self.binding).map_err(said)?;
+        let (_, values) = outputs[0].try_extract_tensor::<f32>().map_err(said)?;
+        Ok(take(values))
+    }
+
+    /// Which nodes each execution provider has taken.
+    ///
+    /// # Errors
+    /// The settings did not ask for it ([`Settings::record_assignment`]).
+    pub fn partitions(&self) -> Result<Vec<Partition>, String> {
+        assignment::of(&self.session)
+    }
+
+    /// Ends the profile that [`Load::profile`] began; the path of its file.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub fn end_profile(&mut self) -> Result<String, String> {
+        self.session.end_profiling().map_err(said)
+    }
+}
+
+fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
+    let library = how.found.library(how.provider)?;
+    let qnn = (how.provider == ExecutionProvider::Qnn).then(|| how.found.qnn()).transpose()?;
+    let environment = environment(&library.path, qnn)?;
+    let settings = how.settings;
+    let mut builder = Session::builder(&environment).map_err(said)?;
+    builder = builder.with_no_environment_execution_providers().map_err(said_builder)?;
+    builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(said_builder)?;
+    builder = builder.with_intra_threads(settings.threads.max(1)).map_err(said_builder)?;
+    builder = builder.with_inter_threads(1).map_err(said_builder)?;
+    builder = builder.with_intra_op_spinning(settings.threads > 1).map_err(said_builder)?;
+    // Backbones are written with this name for an open batch; others do not know it, and nothing happens.
+    if let Some(&batch) = how.input.first() {
+        builder = builder.with_dimension_override(super::BATCH, i64::try_from(batch).unwrap_or(1)).map_err(said_builder)?;
+    }
+    if settings.precise {
+        builder = builder.with_precise_qmm().map_err(said_builder)?;
+    }
+    if settings.whole {
+        builder = builder.with_disable_cpu_fallback().map_err(said_builder)?;
+    }
+    if settings.record_assignment {
+        builder = builder.with_config_entry(assignment::RECORD, "1").map_err(said_builder)?;
+    }
+    if let Some(profile) = how.profile {
+        builder = builder.with_profiling(profile).map_err(said_builder)?;
+    }
+    with_provider(builder, &environment, how, qnn)
+}
+
+fn with_provider(builder: SessionBuilder, environment: &Environment, how: &Load<'_>, qnn: Option<&super::QnnPlugin>) -> Result<SessionBuilder, String> {
+    let threads = how.settings.threads.max(1);
+    let dispatch = match how.provider {
+        ExecutionProvider::Cpu => return Ok(builder),
+        ExecutionProvider::Qnn => {
+            let backend = qnn.map(|qnn| qnn.backend.display().to_string()).unwrap_or_default();
+            let options = [(format!("{QNN_NAME}.backend_path"), backend)];
+            let devices: Vec<_> = environment.devices().filter(|device| device.ep().is_ok_and(|name| name == QNN_NAME)).collect();
+            // The plugin offers its processors one by one; one backend runs on one of them.
+            let Some(device) = devices.into_iter().next() else { return Err("the QNN plugin offers no device".to_owned()) };
+            return builder.with_devices([device], Some(&options)).map_err(said_builder);
+        }
+        ExecutionProvider::OpenVino => {
+            ep::OpenVINO::default().with_device_type("CPU").with_num_threads(threads).build()
+        }
+        #[cfg(feature = "xnnpack")]
+        ExecutionProvider::Xnnpack => {
+            let threads = std::num::NonZeroUsize::new(threads).unwrap_or(std::num::NonZeroUsize::MIN);
+            ep::XNNPACK::default().with_intra_op_num_threads(threads).build()
+        }
+        #[cfg(feature = "coreml")]
+        ExecutionProvider::CoreMl => ep::CoreML::default().build(),
+        #[cfg(feature = "nnapi")]
+        ExecutionProvider::Nnapi => ep::NNAPI::default().build(),
+        #[cfg(feature = "acl")]
+        ExecutionProvider::Acl => ep::ACL::default().build(),
+        #[cfg(feature = "rknpu")]
+        ExecutionProvider::Rknpu => ep::RKNPU::default().build(),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        other => {
+            let feature = other.name().trim_start_matches("ort:");
+            return Err(format!("{} is not in this build; build with `--features {feature}`", other.name()));
+        }
+    };
+    builder.with_execution_providers([dispatch.error_on_failure()]).map_err(said_builder)
+}
+
+fn said(error: ort::Error) -> String {
+    one_line(&error.to_string())
+}
+
+fn said_builder(error: ort::Error<SessionBuilder>) -> String {
+    one_line(&error.to_string())
+}
+
+/// ONNX Runtime's messages carry line breaks and its source files' paths.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
