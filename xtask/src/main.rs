@@ -1,9 +1,10 @@
-//! What a developer of hone runs: `cargo xtask test`, `peers`, `models`, `size`, `firmware`, `bochs`.
+//! What a developer of hone runs: `cargo xtask test`, `peers`, `providers`, `models`, `size`, `firmware`, `bochs`.
 
 mod bochs;
 mod firmware;
 mod models;
 mod peers;
+mod providers;
 mod setup;
 mod size;
 mod step;
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
   setup           only install what the tests need
   peers [SCRIPT [ARGUMENT...]]
                   run the side-by-side comparisons with other tools (benches/peers), or one of them
+  providers       download the libraries of ONNX Runtime's providers into target/providers
   firmware build | run BOARD PLAN [INPUT [HEAD]] | bench [FOLDER] | test
                   the firmware of firmware-host/firmware: its size, one plan on one board, the table of instructions
   size [test]     the command line as a device gets it, for this machine and for aarch64: its sizes, and a firmware's;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ["peers", rest @ ..] => peers::run(rest),
         ["size", rest @ ..] => size::run(rest),
         ["bochs"] => bochs::verify(),
+        ["providers"] => providers::run(),
         ["models"] => models::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         _ => {

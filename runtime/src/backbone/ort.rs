@@ -153,7 +153,13 @@ struct Recipe {
 
 impl Recipe {
     fn session(&self) -> Result<OrtModel> {
-        let how = Load { provider: self.provider, settings: &self.settings, found: &self.found, input: &self.shape, profile: None };
+        let how = Load {
+            provider: self.provider,
+            settings: &self.settings,
+            found: &self.found,
+            input: &self.shape,
+            profile: None,
+        };
         OrtModel::load(&self.onnx, &how).map_err(|why| Error::Provider { provider: self.provider.name(), why })
     }
 }
@@ -251,8 +257,6 @@ impl Backbone for OrtBackbone {
         }
         super::check_finite(input)?;
         model.input().copy_from_slice(input);
-        model
-            .run(|real| embedding.quantize_row(real, row))
-            .map_err(|why| Error::Provider { provider, why })?
+        model.run(|real| embedding.quantize_row(real, row)).map_err(|why| Error::Provider { provider, why })?
     }
 }

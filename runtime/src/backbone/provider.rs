@@ -28,10 +28,10 @@ pub const PROVIDERS: &[&str] = &[
 /// Names of all providers that this build has.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    let mut names = PROVIDERS.to_vec();
+    let names = PROVIDERS.iter().copied();
     #[cfg(feature = "ort")]
-    names.extend(ExecutionProvider::ALL.iter().filter(|provider| provider.is_built()).map(|provider| provider.name()));
-    names
+    let names = names.chain(ExecutionProvider::ALL.iter().filter(|p| p.is_built()).map(|p| p.name()));
+    names.collect()
 }
 
 /// How providers are loaded.
@@ -94,6 +94,7 @@ impl<'b> Provider<'b> {
     pub fn kernel(&self) -> &str {
         match self {
             Self::Native(native) => native.kernel(),
+            #[cfg(any(feature = "tract", feature = "ort"))]
             _ => self.provider(),
         }
     }

@@ -57,10 +57,15 @@ pub(super) const QNN_NAME: &str = "QNNExecutionProvider";
 fn load(path: &Path) -> Result<Environment, String> {
     let build = || -> Result<Environment, String> {
         let builder = ort::init_from(path).map_err(|error| error.to_string())?;
-        let environment = builder.with_name("hone").with_telemetry(false).build().map_err(|error| format!("{}: {error}", path.display()))?;
+        let environment = builder
+            .with_name("hone")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         environment.set_log_level(LogLevel::Error);
         Ok(environment)
     };
     // A file that only looks like ONNX Runtime may break what the binding takes for granted.
-    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|_| Err(format!("{} is not a library of ONNX Runtime", path.display())))
+    catch_unwind(AssertUnwindSafe(build))
+        .unwrap_or_else(|_| Err(format!("{} is not a library of ONNX Runtime", path.display())))
 }

@@ -16,11 +16,13 @@ use super::ExecutionProvider;
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// The plugin that has the QNN execution provider.
-pub const QNN_PLUGIN: &str = if cfg!(windows) { "onnxruntime_providers_qnn.dll" } else { "libonnxruntime_providers_qnn.so" };
+pub const QNN_PLUGIN: &str =
+    if cfg!(windows) { "onnxruntime_providers_qnn.dll" } else { "libonnxruntime_providers_qnn.so" };
 /// The simulation of a Hexagon NPU on a desktop, and the driver on a device that has one.
 pub const QNN_BACKEND: &str = if cfg!(windows) { "QnnHtp.dll" } else { "libQnnHtp.so" };
 /// The OpenVINO execution provider, beside a library that was built with it.
-const OPENVINO: &str = if cfg!(windows) { "onnxruntime_providers_openvino.dll" } else { "libonnxruntime_providers_openvino.so" };
+const OPENVINO: &str =
+    if cfg!(windows) { "onnxruntime_providers_openvino.dll" } else { "libonnxruntime_providers_openvino.so" };
 
 /// Who said where a library is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +139,9 @@ impl Found {
         let plain = |library: &&Library| suits(library) && library.openvino.is_none();
         let mut libraries = self.libraries.iter();
         let found = match provider {
-            ExecutionProvider::Cpu => libraries.clone().find(named).or_else(|| libraries.clone().find(plain)).or_else(|| libraries.next()),
+            ExecutionProvider::Cpu => {
+                libraries.clone().find(named).or_else(|| libraries.clone().find(plain)).or_else(|| libraries.next())
+            }
             _ => libraries.clone().find(named).or_else(|| libraries.find(suits)),
         };
         found.ok_or_else(|| {
@@ -151,7 +155,9 @@ impl Found {
     /// # Errors
     /// As [`Found::library`].
     pub fn qnn(&self) -> Result<&QnnPlugin, String> {
-        self.qnn.first().ok_or_else(|| format!("no {QNN_PLUGIN} with {QNN_BACKEND} beside it: {}", install(ExecutionProvider::Qnn)))
+        self.qnn
+            .first()
+            .ok_or_else(|| format!("no {QNN_PLUGIN} with {QNN_BACKEND} beside it: {}", install(ExecutionProvider::Qnn)))
     }
 
     fn named(&mut self, path: &Path, origin: Origin) {
@@ -173,7 +179,10 @@ impl Found {
         // `libonnxruntime.so`, or with its version behind; the newest version first.
         let mut files = sorted(folder);
         files.reverse();
-        let library = files.iter().filter(|file| file.file_name().is_some_and(is_library)).find_map(|file| Library::at(file, origin));
+        let library = files
+            .iter()
+            .filter(|file| file.file_name().is_some_and(is_library))
+            .find_map(|file| Library::at(file, origin));
         if let Some(library) = library.filter(|new| self.libraries.iter().all(|old| old.path != new.path)) {
             self.libraries.push(library);
         }
@@ -181,7 +190,11 @@ impl Found {
     }
 
     fn plugin(&mut self, folder: &Path, origin: Origin) {
-        let (Ok(plugin), Ok(backend)) = (fs::canonicalize(folder.join(QNN_PLUGIN)), fs::canonicalize(folder.join(QNN_BACKEND))) else { return };
+        let (Ok(plugin), Ok(backend)) =
+            (fs::canonicalize(folder.join(QNN_PLUGIN)), fs::canonicalize(folder.join(QNN_BACKEND)))
+        else {
+            return;
+        };
         if self.qnn.iter().all(|old| old.plugin != plugin) {
             self.qnn.push(QnnPlugin { plugin, backend, origin });
         }
@@ -197,7 +210,9 @@ pub fn install(provider: ExecutionProvider) -> String {
         ExecutionProvider::Qnn => "onnxruntime onnxruntime-qnn",
         _ => return format!("a build of ONNX Runtime with {} is needed; name it with --ort-lib", provider.name()),
     };
-    format!("`pip install {packages}` in an active Python environment installs it, and so does `cargo xtask providers` in hone's checkout")
+    format!(
+        "`pip install {packages}` in an active Python environment installs it, and so does `cargo xtask providers` in hone's checkout"
+    )
 }
 
 fn is_library(name: &OsStr) -> bool {
@@ -213,7 +228,8 @@ fn is_library(name: &OsStr) -> bool {
 
 /// What a folder has, by name; nothing where it cannot be read.
 fn sorted(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     files
 }
@@ -252,7 +268,13 @@ fn system_folders() -> Vec<PathBuf> {
         folders.extend(env::split_paths(&path).filter(|path| path.is_absolute()));
     }
     let arch = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
-    for folder in ["/usr/local/lib".to_owned(), format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64".to_owned(), "/usr/lib".to_owned(), "/opt/homebrew/lib".to_owned()] {
+    for folder in [
+        "/usr/local/lib".to_owned(),
+        format!("/usr/lib/{arch}-linux-gnu"),
+        "/usr/lib64".to_owned(),
+        "/usr/lib".to_owned(),
+        "/opt/homebrew/lib".to_owned(),
+    ] {
         folders.push(PathBuf::from(folder));
     }
     folders
@@ -285,7 +307,10 @@ mod tests {
         assert_eq!(found.library(ExecutionProvider::Cpu).unwrap().path, plain);
         assert_eq!(found.library(ExecutionProvider::Qnn).unwrap().path, plain);
         assert!(found.library(ExecutionProvider::OpenVino).unwrap().openvino.is_some());
-        assert!(found.qnn().unwrap_err().contains("pip install onnxruntime onnxruntime-qnn"), "a plugin without its backend is none");
+        assert!(
+            found.qnn().unwrap_err().contains("pip install onnxruntime onnxruntime-qnn"),
+            "a plugin without its backend is none"
+        );
         touch(&qnn, QNN_BACKEND);
         found.folder(&qnn, Origin::Providers);
         assert_eq!(found.qnn().unwrap().plugin, plugin);
@@ -300,6 +325,9 @@ mod tests {
         found.folder(root.path(), Origin::System);
         let why = found.library(ExecutionProvider::Cpu).unwrap_err();
         assert!(why.contains("--ort-lib names") && why.contains("absent.so"), "{why}");
-        assert_eq!(Found::default().library(ExecutionProvider::OpenVino).unwrap_err().matches("onnxruntime-openvino").count(), 1);
+        assert_eq!(
+            Found::default().library(ExecutionProvider::OpenVino).unwrap_err().matches("onnxruntime-openvino").count(),
+            1
+        );
     }
 }

@@ -7,8 +7,8 @@ use std::vec::Vec;
 
 use ort::environment::Environment;
 use ort::ep;
-use ort::session::{IoBinding, Session};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
 use super::assignment::{self, Partition};
@@ -52,8 +52,12 @@ impl OrtModel {
     }
 
     fn bind(session: Session, shape: &[usize]) -> Result<Self, String> {
-        let [input] = session.inputs() else { return Err(format!("the model has {} inputs, not one", session.inputs().len())) };
-        let [output] = session.outputs() else { return Err(format!("the model has {} outputs, not one", session.outputs().len())) };
+        let [input] = session.inputs() else {
+            return Err(format!("the model has {} inputs, not one", session.inputs().len()));
+        };
+        let [output] = session.outputs() else {
+            return Err(format!("the model has {} outputs, not one", session.outputs().len()));
+        };
         for port in [input, output] {
             if port.dtype().tensor_type() != Some(TensorElementType::Float32) {
                 return Err(format!("'{}' is {}, not a tensor of f32", port.name(), port.dtype()));
@@ -62,14 +66,8 @@ impl OrtModel {
         let (input_name, output_name) = (input.name().to_owned(), output.name().to_owned());
         let given: Vec<i64> = shape.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
         let elements = shape.iter().product();
-        // The output's shape follows from one run where the file leaves the batch open.
         let output_shape = match output.dtype() {
-            ValueType::Tensor { shape, .. } if shape.iter().all(|&d| d > 0) => Some(shape.to_vec()),
-            ValueType::Tensor { shape, .. } if shape.iter().skip(1).all(|&d| d > 0) && !shape.is_empty() => {
-                let mut known = shape.to_vec();
-                known[0] = *given.first().unwrap_or(&1);
-                Some(known)
-            }
+            ValueType::Tensor { shape, .. } => known(shape, given.first().copied().unwrap_or(1)),
             _ => None,
         };
         let output_shape = output_shape.ok_or_else(|| format!("the shape of output '{output_name}' stays open"))?;
@@ -105,7 +103,8 @@ impl OrtModel {
     /// What ONNX Runtime says.
     pub fn run<T>(&mut self, take: impl FnOnce(&[f32]) -> T) -> Result<T, String> {
         let outputs = self.session.run_binding(&self.binding).map_err(said)?;
-        let (_, values) = outputs[0].try_extract_tensor::<f32>().map_err(said)?;
+        let output = outputs.values().next().ok_or("the session gave no output")?;
+        let (_, values) = output.try_extract_tensor::<f32>().map_err(said)?;
         Ok(take(values))
     }
 
@@ -126,6 +125,13 @@ impl OrtModel {
     }
 }
 
+/// The shape with `batch` in the place of a first dimension that is open; `None` where another one is.
+fn known(shape: &[i64], batch: i64) -> Option<Vec<i64>> {
+    let (&first, rest) = shape.split_first()?;
+    let first = if first > 0 { first } else { batch };
+    rest.iter().all(|&d| d > 0).then(|| core::iter::once(first).chain(rest.iter().copied()).collect())
+}
+
 fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
     let library = how.found.library(how.provider)?;
     let qnn = (how.provider == ExecutionProvider::Qnn).then(|| how.found.qnn()).transpose()?;
@@ -139,7 +145,8 @@ fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
     builder = builder.with_intra_op_spinning(settings.threads > 1).map_err(said_builder)?;
     // Backbones are written with this name for an open batch; others do not know it, and nothing happens.
     if let Some(&batch) = how.input.first() {
-        builder = builder.with_dimension_override(super::BATCH, i64::try_from(batch).unwrap_or(1)).map_err(said_builder)?;
+        builder =
+            builder.with_dimension_override(super::BATCH, i64::try_from(batch).unwrap_or(1)).map_err(said_builder)?;
     }
     if settings.precise {
         builder = builder.with_precise_qmm().map_err(said_builder)?;
@@ -156,16 +163,24 @@ fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
     with_provider(builder, &environment, how, qnn)
 }
 
-fn with_provider(builder: SessionBuilder, environment: &Environment, how: &Load<'_>, qnn: Option<&super::QnnPlugin>) -> Result<SessionBuilder, String> {
+fn with_provider(
+    builder: SessionBuilder,
+    environment: &Environment,
+    how: &Load<'_>,
+    qnn: Option<&super::QnnPlugin>,
+) -> Result<SessionBuilder, String> {
     let threads = how.settings.threads.max(1);
     let dispatch = match how.provider {
         ExecutionProvider::Cpu => return Ok(builder),
         ExecutionProvider::Qnn => {
             let backend = qnn.map(|qnn| qnn.backend.display().to_string()).unwrap_or_default();
             let options = [(format!("{QNN_NAME}.backend_path"), backend)];
-            let devices: Vec<_> = environment.devices().filter(|device| device.ep().is_ok_and(|name| name == QNN_NAME)).collect();
+            let devices: Vec<_> =
+                environment.devices().filter(|device| device.ep().is_ok_and(|name| name == QNN_NAME)).collect();
             // The plugin offers its processors one by one; one backend runs on one of them.
-            let Some(device) = devices.into_iter().next() else { return Err("the QNN plugin offers no device".to_owned()) };
+            let Some(device) = devices.into_iter().next() else {
+                return Err("the QNN plugin offers no device".to_owned());
+            };
             return builder.with_devices([device], Some(&options)).map_err(said_builder);
         }
         ExecutionProvider::OpenVino => {
