@@ -4,6 +4,7 @@
 //! (`ort:cpu` and `ort:openvino`) need two processes.
 
 mod assignment;
+mod cache;
 mod environment;
 pub mod library;
 pub mod session;
@@ -17,7 +18,7 @@ pub use assignment::{AssignedNode, Partition};
 pub use library::{Found, Library, Origin, QnnPlugin};
 pub use session::{Load, OrtModel};
 
-use super::Backbone;
+use super::{Backbone, Fingerprint};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::quant::EmbeddingSpec;
@@ -113,6 +114,8 @@ impl ExecutionProvider {
 pub struct Settings {
     /// The library, or the folder that has it; otherwise it is looked for.
     pub library: Option<PathBuf>,
+    /// Folder where optimized models and compiled graphs are kept for the next load; `None`: nowhere.
+    pub cache: Option<PathBuf>,
     /// Threads of one session, at least 1.
     pub threads: usize,
     /// Whether 8-bit products must not saturate. Processors with AVX2 and without VNNI have fast kernels that do.
@@ -125,7 +128,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { library: None, threads: 1, precise: saturates(), whole: false, record_assignment: false }
+        Self { library: None, cache: None, threads: 1, precise: saturates(), whole: false, record_assignment: false }
     }
 }
 
@@ -149,6 +152,7 @@ struct Recipe {
     found: Found,
     /// Batch included.
     shape: Vec<usize>,
+    fingerprint: Fingerprint,
 }
 
 impl Recipe {
@@ -159,6 +163,7 @@ impl Recipe {
             found: &self.found,
             input: &self.shape,
             profile: None,
+            fingerprint: Some(self.fingerprint),
         };
         OrtModel::load(&self.onnx, &how).map_err(|why| Error::Provider { provider: self.provider.name(), why })
     }
@@ -185,7 +190,9 @@ impl OrtBackbone {
         let input_shape = bundle.input.shape().to_vec();
         let mut shape = Vec::from([1]);
         shape.extend(&input_shape);
-        let recipe = Recipe { onnx: bundle.backbone.to_vec(), provider, settings: settings.clone(), found, shape };
+        let fingerprint = bundle.fingerprint;
+        let recipe =
+            Recipe { fingerprint, onnx: bundle.backbone.to_vec(), provider, settings: settings.clone(), found, shape };
         let model = recipe.session()?;
         if model.output_elements() != embedding.dim {
             return Err(Error::Shape {

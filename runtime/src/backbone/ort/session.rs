@@ -2,6 +2,7 @@
 
 use std::borrow::ToOwned;
 use std::format;
+use std::path::Path;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -12,8 +13,10 @@ use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
 use super::assignment::{self, Partition};
+use super::cache::Entry;
 use super::environment::{QNN_NAME, environment};
 use super::{ExecutionProvider, Found, Settings};
+use crate::backbone::Fingerprint;
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +30,9 @@ pub struct Load<'a> {
     /// Shape of the input, batch included.
     pub input: &'a [usize],
     /// Where ONNX Runtime writes its profile, a prefix of the file's name; for [`OrtModel::end_profile`].
-    pub profile: Option<&'a std::path::Path>,
+    pub profile: Option<&'a Path>,
+    /// Where what loading worked out is kept between runs of the program ([`Settings::cache`]), for the backbone of this identity.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// A session with its input and output bound: no copy beside those of the caller's.
@@ -46,7 +51,25 @@ impl OrtModel {
     /// # Errors
     /// What is missing or refused, in words.
     pub fn load(onnx: &[u8], how: &Load<'_>) -> Result<Self, String> {
-        let mut builder = builder(how)?;
+        let Some(entry) = cache_entry(how)? else { return Self::open(onnx, how, &Draft::None) };
+        if let Some(optimized) = entry.read() {
+            match Self::open(&optimized, how, &Draft::Reads) {
+                Ok(model) => return Ok(model),
+                // Whole, and yet not what this library takes.
+                Err(_) => entry.discard(),
+            }
+        }
+        let Some(draft) = entry.draft() else { return Self::open(onnx, how, &Draft::None) };
+        let model = Self::open(onnx, how, &Draft::Writes(&draft));
+        match &model {
+            Ok(_) => entry.keep(&draft),
+            Err(_) => drop(std::fs::remove_file(&draft)),
+        }
+        model
+    }
+
+    fn open(onnx: &[u8], how: &Load<'_>, draft: &Draft<'_>) -> Result<Self, String> {
+        let mut builder = draft.apply(builder(how)?, how.provider)?;
         let session = builder.commit_from_memory(onnx).map_err(said)?;
         Self::bind(session, how.input)
     }
@@ -125,6 +148,56 @@ impl OrtModel {
     }
 }
 
+/// What a session does with the optimized model.
+enum Draft<'a> {
+    /// Nothing.
+    None,
+    /// Is made from one.
+    Reads,
+    /// Writes it to that file.
+    Writes(&'a Path),
+}
+
+impl Draft<'_> {
+    fn apply(&self, builder: SessionBuilder, provider: ExecutionProvider) -> Result<SessionBuilder, String> {
+        let is_qnn = provider == ExecutionProvider::Qnn;
+        match self {
+            Self::None => Ok(builder),
+            Self::Reads if is_qnn => Ok(builder),
+            Self::Reads => builder.with_optimization_level(GraphOptimizationLevel::Disable).map_err(said_builder),
+            Self::Writes(path) if is_qnn => {
+                // The context binary: the graph as it was compiled for the NPU, inside one ONNX file.
+                let file = path.display().to_string();
+                let mut builder = builder;
+                for (key, value) in [
+                    ("ep.context_enable", "1"),
+                    ("ep.context_embed_mode", "1"),
+                    ("ep.context_file_path", file.as_str()),
+                ] {
+                    builder = builder.with_config_entry(key, value).map_err(said_builder)?;
+                }
+                Ok(builder)
+            }
+            Self::Writes(path) => builder.with_optimized_model_path(path).map_err(said_builder),
+        }
+    }
+}
+
+/// Where the optimized model is kept; `None` where it is not. Providers that compile parts of a graph cannot write them as ONNX, except
+/// for QNN, which has a form for it; OpenVINO keeps its own in the same folder.
+fn cache_entry(how: &Load<'_>) -> Result<Option<Entry>, String> {
+    let is_kept = matches!(how.provider, ExecutionProvider::Cpu | ExecutionProvider::Qnn);
+    let Some((folder, fingerprint)) = how.settings.cache.as_deref().zip(how.fingerprint).filter(|_| is_kept) else {
+        return Ok(None);
+    };
+    if how.profile.is_some() || how.settings.record_assignment {
+        // These look at what loading does.
+        return Ok(None);
+    }
+    let library = how.found.library(how.provider)?;
+    Ok(Some(Entry::new(folder, fingerprint, how.provider, &library.path, how.settings)))
+}
+
 /// The shape with `batch` in the place of a first dimension that is open; `None` where another one is.
 fn known(shape: &[i64], batch: i64) -> Option<Vec<i64>> {
     let (&first, rest) = shape.split_first()?;
@@ -184,7 +257,11 @@ fn with_provider(
             return builder.with_devices([device], Some(&options)).map_err(said_builder);
         }
         ExecutionProvider::OpenVino => {
-            ep::OpenVINO::default().with_device_type("CPU").with_num_threads(threads).build()
+            let openvino = ep::OpenVINO::default().with_device_type("CPU").with_num_threads(threads);
+            match &how.settings.cache {
+                Some(folder) => openvino.with_cache_dir(folder.join("openvino").display().to_string()).build(),
+                None => openvino.build(),
+            }
         }
         #[cfg(feature = "xnnpack")]
         ExecutionProvider::Xnnpack => {
