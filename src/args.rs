@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hone_export::Result;
 use hone_export::data::{Options, Source};
-use hone_runtime::backbone::provider::PROVIDERS;
+use hone_runtime::backbone::provider::{PROVIDERS, Settings, names};
 
 #[cfg(feature = "export")]
 const START: &str = "Start with `hone quickstart`; for a model of your own with `hone inspect MODEL.onnx`.";
@@ -50,6 +50,13 @@ pub enum Command {
     Head(Head),
     /// Latency, load time, memory, tuning time, agreement
     Bench(Bench),
+    /// What can run a backbone on this machine, what is missing and how to get it
+    #[cfg(feature = "ort")]
+    Providers(Providers),
+    /// One provider, asked in a process of its own
+    #[cfg(feature = "ort")]
+    #[command(hide = true)]
+    Probe(Probe),
     /// A command of the full build
     #[cfg(not(feature = "export"))]
     #[command(name = "export", aliases = ["inspect", "quickstart"], hide = true)]
@@ -277,15 +284,63 @@ pub struct Tune {
 
 /// The providers of this build, for the help.
 fn providers() -> String {
-    let names = PROVIDERS.join(", ");
-    if PROVIDERS.len() > 1 { format!("{names} (default: the first that can run the bundle)") } else { names }
+    let all = names().join(", ");
+    match PROVIDERS {
+        [only] => format!("{all} (default: {only})"),
+        several => format!("{all} (default: the first of {} that can run the bundle)", several.join(", ")),
+    }
 }
 
 /// What runs the backbone.
 #[derive(Debug, Args)]
 pub struct On {
-    #[arg(long, value_name = "NAME", help = format!("What runs the backbone: {}", providers()))]
-    pub provider: Option<String>,
+    /// The first that loads runs; where it fails, the next takes over
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", help = format!("What runs the backbone, in the order of preference: {}", providers()))]
+    pub provider: Vec<String>,
+    #[command(flatten)]
+    pub library: Library,
+}
+
+/// ONNX Runtime's library and what its sessions keep.
+#[derive(Debug, Default, Args)]
+pub struct Library {
+    /// Library of ONNX Runtime, or a folder that has it (default: looked for; see `hone providers`)
+    #[cfg(feature = "ort")]
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// Keep optimized models in this folder, so that the next load is quicker
+    #[cfg(feature = "ort")]
+    #[arg(long, value_name = "DIR")]
+    pub session_cache: Option<PathBuf>,
+}
+
+impl Library {
+    /// How providers are loaded.
+    pub fn settings(&self) -> Result<Settings> {
+        #[allow(unused_mut, reason = "without ONNX Runtime there is nothing to set")]
+        let mut settings = Settings::new(hone_runtime::kernels::best()?);
+        #[cfg(feature = "ort")]
+        {
+            settings.ort.library.clone_from(&self.ort_lib);
+            settings.ort.cache.clone_from(&self.session_cache);
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(feature = "ort")]
+#[derive(Debug, Args)]
+pub struct Providers {
+    #[command(flatten)]
+    pub library: Library,
+}
+
+#[cfg(feature = "ort")]
+#[derive(Debug, Args)]
+pub struct Probe {
+    pub provider: String,
+    #[command(flatten)]
+    pub library: Library,
 }
 
 #[derive(Debug, Args)]
@@ -382,6 +437,8 @@ pub struct Bench {
     pub bundle: PathBuf,
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", help = format!("What runs the backbone: {}", providers()))]
     pub provider: Vec<String>,
+    #[command(flatten)]
+    pub library: Library,
     /// Timed runs
     #[arg(long, default_value_t = 200)]
     pub runs: usize,

@@ -10,6 +10,8 @@ pub mod inspect;
 #[cfg(feature = "export")]
 mod original;
 pub mod predict;
+#[cfg(feature = "ort")]
+pub mod providers;
 #[cfg(feature = "export")]
 pub mod quickstart;
 pub mod tune;

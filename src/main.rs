@@ -28,6 +28,10 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(args, &ui),
         Command::Head(args) => commands::head::run(args, &ui),
         Command::Bench(args) => commands::bench::run(args, &ui),
+        #[cfg(feature = "ort")]
+        Command::Providers(args) => commands::providers::run(args, &ui),
+        #[cfg(feature = "ort")]
+        Command::Probe(args) => commands::providers::answer(args, &ui),
         #[cfg(not(feature = "export"))]
         Command::Absent(_) => return ui::usage_error(&args::absent()),
     };

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, presets};
+use hone_export::apply::Applied;
 use hone_export::report::Table;
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
@@ -41,6 +42,11 @@ impl Ui {
     /// A remark that must be seen whatever the output format is.
     pub fn warn(&self, text: impl AsRef<str>) {
         complain(&format!("warning: {}", text.as_ref()));
+    }
+
+    /// Which providers did not run the backbone, and why.
+    pub fn notices(&self, applied: &Applied<'_>) {
+        applied.backbone.take_notices().iter().for_each(|notice| self.warn(notice));
     }
 
     /// A table; nothing with `--json`.

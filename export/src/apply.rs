@@ -31,9 +31,10 @@ pub use files::HeadInForce;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use hone_runtime::backbone::provider::Provider;
+use hone_runtime::backbone::provider::{Chain, Settings};
 use hone_runtime::kernels;
 use hone_runtime::store::Store;
 use hone_runtime::{Backbone as _, Bundle, Session};
@@ -92,9 +93,9 @@ pub struct Applied<'b> {
     /// From a row to the backbone's input.
     pub preprocessor: Preprocessor,
     /// From the input to the embedding.
-    pub backbone: Provider<'b>,
-    /// Why the preferred provider does not run the backbone, where another one does.
-    pub notice: Option<String>,
+    pub backbone: Chain<'b>,
+    /// How providers are loaded.
+    pub settings: Settings,
     /// What parsing the bundle and loading the backbone took, in milliseconds.
     pub load_ms: f64,
 }
@@ -160,15 +161,15 @@ impl<'b> Applied<'b> {
     /// # Errors
     /// As [`Applied::open_on`].
     pub fn open(file: &'b BundleFile) -> Result<Self> {
-        Self::open_on(file, None)
+        Self::open_on(file, &[], Settings::new(kernels::best()?))
     }
 
-    /// Checks the bundle and loads its backbone on the provider of that name; `None`: the native engine, or the next provider where the
-    /// bundle has no plan for it ([`Applied::notice`] says why then).
+    /// Checks the bundle and loads its backbone on the first of `providers` that can run it; of none: the native engine, or the next
+    /// provider where the bundle has no plan for it. [`Chain::take_notices`] says why where it is not the first.
     ///
     /// # Errors
     /// What [`Bundle::parse`], [`Preprocessor::new`] and the provider say, naming the file.
-    pub fn open_on(file: &'b BundleFile, provider: Option<&str>) -> Result<Self> {
+    pub fn open_on(file: &'b BundleFile, providers: &[String], settings: Settings) -> Result<Self> {
         let place = || Error::place(file.path.display());
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
@@ -177,20 +178,17 @@ impl<'b> Applied<'b> {
         #[cfg(feature = "onnx")]
         backbone::check(bundle.backbone, &file.path)?;
         let start = Instant::now();
-        let (backbone, notice) = match provider {
-            Some(name) => (Provider::load(&bundle, name, kernels::best()?).map_err(place())?, None),
-            None => Provider::first(&bundle, kernels::best()?).map_err(place())?,
-        };
+        let backbone = Chain::load(&bundle, providers, &settings).map_err(place())?;
         let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
-        Ok(Self { path: &file.path, bundle, preprocessor, backbone, notice, load_ms })
+        Ok(Self { path: &file.path, bundle, preprocessor, backbone, settings, load_ms })
     }
 
     /// Opens a session on the store in the folder `store`; `keep`: generations that later commits keep.
     ///
     /// # Errors
     /// What [`Session::open`] says, naming the store and the bundle.
-    pub fn session(&self, store: &Path, keep: Option<NonZeroUsize>) -> Result<Session<'b, Provider<'b>>> {
+    pub fn session(&self, store: &Path, keep: Option<NonZeroUsize>) -> Result<Session<'b, Chain<'b>>> {
         let place = || Error::place(format!("store {}, bundle {}", store.display(), self.path.display()));
         let mut opened = Store::open(store, self.bundle.fingerprint).map_err(|error| match error {
             // It names the file already.
@@ -235,6 +233,7 @@ impl<'b> Applied<'b> {
             ids: Vec::with_capacity(at.len()),
             embed_ms_total: 0.0,
         };
+        let idle = Mutex::new(Vec::new());
         for batch in at.chunks(BATCH) {
             let mut inputs = Vec::with_capacity(batch.len());
             for &place in batch {
@@ -248,10 +247,10 @@ impl<'b> Applied<'b> {
                 .par_iter()
                 .enumerate()
                 .map_init(
-                    || self.backbone.clone(),
-                    |backbone, (i, input)| {
+                    || Lent::new(&idle, &self.backbone),
+                    |lent, (i, input)| {
                         let mut row = vec![0; row_bytes];
-                        backbone.embed(input, &mut row).map_err(Error::place(&out.ids[first + i]))?;
+                        lent.chain().embed(input, &mut row).map_err(Error::place(&out.ids[first + i]))?;
                         Ok(row)
                     },
                 )
@@ -279,5 +278,28 @@ impl<'b> Applied<'b> {
             labels.push(label);
         }
         out.ids.push(row.id);
+    }
+}
+
+/// A backbone of one thread, taken from those that are idle and given back: a session of a provider is made once a thread, not once a batch.
+struct Lent<'p, 'b> {
+    chain: Option<Chain<'b>>,
+    like: &'p Chain<'b>,
+    idle: &'p Mutex<Vec<Chain<'b>>>,
+}
+
+impl<'p, 'b> Lent<'p, 'b> {
+    fn new(idle: &'p Mutex<Vec<Chain<'b>>>, like: &'p Chain<'b>) -> Self {
+        Self { chain: idle.lock().unwrap_or_else(PoisonError::into_inner).pop(), like, idle }
+    }
+
+    fn chain(&mut self) -> &mut Chain<'b> {
+        self.chain.get_or_insert_with(|| self.like.clone())
+    }
+}
+
+impl Drop for Lent<'_, '_> {
+    fn drop(&mut self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.chain.take());
     }
 }

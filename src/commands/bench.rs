@@ -24,11 +24,11 @@ const ROWS: usize = 256;
 
 pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open(&file)?;
+    let applied = Applied::open_on(&file, &[], args.library.settings()?)?;
     let providers =
         if args.provider.is_empty() { vec![applied.backbone.provider().to_owned()] } else { args.provider.clone() };
     if args.provider.is_empty() {
-        applied.notice.iter().for_each(|notice| ui.warn(notice));
+        ui.notices(&applied);
     }
     let inputs = match &args.data {
         None => latency::random_inputs(applied.bundle.input.elements(), 16, 1),

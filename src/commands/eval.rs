@@ -44,8 +44,7 @@ struct Line {
 
 pub fn run(args: &Eval, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
-    applied.notice.iter().for_each(|notice| ui.warn(notice));
+    let applied = Applied::open_on(&file, &args.on.provider, args.on.library.settings()?)?;
     let matching = Matching { contained: args.match_labels == MatchLabels::Contains, known_only: args.known_only };
     let precision = applied.bundle.precision.name();
     let mut source = args.options.open(&args.data)?;
@@ -80,6 +79,7 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
         rows.push(Line::new("tuned", precision, head.generation, Ok(result)));
     }
     let k_shot = k_shots(args, ui, &applied, &embedded)?;
+    ui.notices(&applied);
     print(ui, precision, rows, k_shot);
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use hone_export::apply::{Applied, BundleFile};
 use hone_export::report::Table;
 use hone_export::{Error, Result};
 use hone_runtime::Session;
-use hone_runtime::backbone::provider::Provider;
+use hone_runtime::backbone::provider::Chain;
 use hone_runtime::store::Entry;
 use serde_json::{Value, json};
 
@@ -62,11 +62,7 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
 }
 
 /// A session on a store that must be there.
-fn open<'b>(
-    applied: &Applied<'b>,
-    target: &HeadTarget,
-    keep: Option<NonZeroUsize>,
-) -> Result<Session<'b, Provider<'b>>> {
+fn open<'b>(applied: &Applied<'b>, target: &HeadTarget, keep: Option<NonZeroUsize>) -> Result<Session<'b, Chain<'b>>> {
     let missing = || Error::Setting { name: "--store".into(), why: "the store's folder is needed here".into() };
     let store = target.store.as_deref().ok_or_else(missing)?;
     std::fs::metadata(store).map_err(Error::io(store))?;
@@ -111,7 +107,7 @@ fn show(applied: &Applied<'_>, target: &HeadTarget, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn history(session: &Session<'_, Provider<'_>>, ui: &Ui) {
+fn history(session: &Session<'_, Chain<'_>>, ui: &Ui) {
     session.store().warnings().iter().for_each(|warning| ui.warn(warning.to_string()));
     let figure = |value: Option<f32>| value.map_or_else(|| "–".to_owned(), |v| share(f64::from(v)));
     let columns = ["", "generation", "why", "shots", "leave-one-out", "canaries", "L2", "CRC"];

@@ -31,8 +31,7 @@ struct Answer {
 
 pub fn run(args: &Predict, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
-    applied.notice.iter().for_each(|notice| ui.warn(notice));
+    let applied = Applied::open_on(&file, &args.on.provider, args.on.library.settings()?)?;
     let in_force = applied.head_in_force(args.store.as_deref())?;
     in_force.warnings.iter().for_each(|warning| ui.warn(warning));
     let head = in_force.view()?;
@@ -43,6 +42,7 @@ pub fn run(args: &Predict, ui: &Ui) -> Outcome {
             rows.push(answer(&head, &embedded, at, args.top.get())?);
         }
     }
+    ui.notices(&applied);
     let mut table = Table::new("Answers", &["row", "label", "score"]);
     for row in &rows {
         for (rank, answer) in row.top.iter().enumerate() {

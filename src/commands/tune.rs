@@ -19,14 +19,14 @@ pub fn run(args: &Tune, ui: &Ui) -> Outcome {
     check("--l2", args.l2, 1e-12, 1e12)?;
     check("--canary-limit", args.canary_limit, 0.0, 1.0)?;
     let file = BundleFile::read(&args.bundle)?;
-    let applied = Applied::open_on(&file, args.on.provider.as_deref())?;
-    applied.notice.iter().for_each(|notice| ui.warn(notice));
+    let applied = Applied::open_on(&file, &args.on.provider, args.on.library.settings()?)?;
     let mut session = applied.session(&args.store, args.keep)?;
     session.store().warnings().iter().for_each(|warning| ui.warn(warning.to_string()));
     session.set_time(now());
     let mut source = args.options.open(&args.shots)?;
     source.labels()?;
     let shots = ui.track("embedding", |p| applied.embed(&mut source, p))?;
+    ui.notices(&applied);
     let mut options = Options { l2: args.l2, ..Options::default() };
     if let Some(limit) = args.canary_limit {
         options.forget_limit = limit;

@@ -117,8 +117,7 @@ pub fn tuning(embedding: EmbeddingSpec) -> Result<f64> {
 
 /// The bundle's backbone on the provider of that name.
 pub(super) fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider<'b>> {
-    Provider::load(&applied.bundle, provider, hone_runtime::kernels::best()?)
-        .map_err(Error::place(applied.path.display()))
+    Provider::load(&applied.bundle, provider, &applied.settings).map_err(Error::place(applied.path.display()))
 }
 
 /// Seeded inputs of a bundle, uniform within −1..1, for timing where there is no data.

@@ -47,7 +47,7 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
     let graph = build(applied, head)?;
     let bytes = onnx::encode(&graph, &WriteOptions::default())?;
     let model = TractModel::load(&bytes, 1)?;
-    let mut backbone = Provider::load(&applied.bundle, "tract", kernels::best()?)?;
+    let mut backbone = Provider::load(&applied.bundle, "tract", &applied.settings)?;
     let mut in_use = applied.backbone.clone();
     let random = latency::random_inputs(applied.bundle.input.elements(), CHECKED_INPUTS, 1);
     let (mut difference, mut provider_difference) = (0.0f32, 0.0f32);

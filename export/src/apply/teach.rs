@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use hone_runtime::backbone::provider::Provider;
+use hone_runtime::backbone::provider::Chain;
 use hone_runtime::head::HeadView;
 use hone_runtime::tune::{Options, Outcome, Reason};
 use hone_runtime::{Error as Cause, Session};
@@ -77,7 +77,7 @@ pub struct Tuned {
 /// [`Error::Data`] without labels, and for a bundle whose head gives values instead of classes; [`Cause::ZeroShots`], [`Cause::OneClass`] and whatever tuning and the store say.
 pub fn tune(
     applied: &Applied<'_>,
-    session: &mut Session<'_, Provider<'_>>,
+    session: &mut Session<'_, Chain<'_>>,
     shots: &Embedded,
     options: &Options,
     mode: Mode,
@@ -158,7 +158,7 @@ fn classes_with_canaries<'a>(applied: &'a Applied<'_>) -> HashSet<&'a str> {
 }
 
 /// Classes of the head in use that have neither shots nor canaries.
-fn without_examples(applied: &Applied<'_>, session: &Session<'_, Provider<'_>>) -> Result<Vec<String>> {
+fn without_examples(applied: &Applied<'_>, session: &Session<'_, Chain<'_>>) -> Result<Vec<String>> {
     let with_canary = classes_with_canaries(applied);
     let head = session.head()?;
     // Where some are replayed, the bundle's own head speaks for its other classes.
@@ -180,7 +180,7 @@ struct Counts<'a> {
 
 fn report(
     outcome: &Outcome,
-    session: &Session<'_, Provider<'_>>,
+    session: &Session<'_, Chain<'_>>,
     head_crc: Option<String>,
     generation: Option<u32>,
     counts: Counts<'_>,

@@ -7,6 +7,7 @@ mod assignment;
 mod cache;
 mod environment;
 pub mod library;
+mod probe;
 pub mod session;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use std::vec::Vec;
 
 pub use assignment::{AssignedNode, Partition};
 pub use library::{Found, Library, Origin, QnnPlugin};
+pub use probe::{Probe, probe};
 pub use session::{Load, OrtModel};
 
 use super::{Backbone, Fingerprint};
@@ -80,6 +82,15 @@ impl ExecutionProvider {
             Self::Nnapi => "NnapiExecutionProvider",
             Self::Acl => "ACLExecutionProvider",
             Self::Rknpu => "RknpuExecutionProvider",
+        }
+    }
+
+    /// The cargo feature that has it.
+    #[must_use]
+    pub fn feature(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::OpenVino | Self::Qnn => "ort",
+            other => other.name().trim_start_matches("ort:"),
         }
     }
 

@@ -278,8 +278,7 @@ fn with_provider(
         ExecutionProvider::Rknpu => ep::RKNPU::default().build(),
         #[allow(unreachable_patterns, reason = "with all features there is no other")]
         other => {
-            let feature = other.name().trim_start_matches("ort:");
-            return Err(format!("{} is not in this build; build with `--features {feature}`", other.name()));
+            return Err(format!("{} is not in this build; build with `--features {}`", other.name(), other.feature()));
         }
     };
     builder.with_execution_providers([dispatch.error_on_failure()]).map_err(said_builder)

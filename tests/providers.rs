@@ -1,0 +1,155 @@
+//! ONNX Runtime's execution providers run bundles, and whatever is missing or breaks is said. Needs the libraries that `cargo xtask providers`
+//! unpacks; where a provider's are absent its tests are skipped, except where CI=true.
+#![cfg(all(feature = "export", feature = "ort"))]
+
+#[path = "common/program.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod program;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use program::hone_json;
+use serde_json::Value;
+
+const TESTED: [&str; 3] = ["ort:cpu", "ort:openvino", "ort:qnn"];
+
+/// The providers of [`TESTED`] that this machine has.
+fn ready() -> &'static [String] {
+    static READY: OnceLock<Vec<String>> = OnceLock::new();
+    READY.get_or_init(|| {
+        let listed = hone_json(Path::new("."), &["providers"]);
+        let lines = listed["providers"].as_array().unwrap();
+        let mut ready = Vec::new();
+        for name in TESTED {
+            let line = lines.iter().find(|line| line["provider"] == name).unwrap();
+            if line["state"] == "ready" {
+                ready.push(name.to_owned());
+            } else {
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "{name}: {}", line["why"]);
+                println!("skipped: {name}: {}", line["why"]);
+            }
+        }
+        ready
+    })
+}
+
+fn exported() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in hone_models::QUICKSTART {
+        std::fs::write(folder.path().join(file.name), file.bytes).unwrap();
+    }
+    run(
+        folder.path(),
+        "export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
+         --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --out out",
+    );
+    folder
+}
+
+fn run(folder: &Path, line: &str) -> Value {
+    hone_json(folder, &line.split_whitespace().collect::<Vec<_>>())
+}
+
+fn output(folder: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hone")).args(line.split_whitespace()).current_dir(folder).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Best classes of the handwriting's first rows.
+fn answers(folder: &Path, provider: &str) -> Vec<String> {
+    let predicted = run(folder, &format!("predict out/out.hone digits-x.npy --top 1 --provider {provider}"));
+    let rows = predicted["rows"].as_array().unwrap();
+    rows.iter().map(|row| row["top"][0]["label"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_provider_answers_as_the_native_engine_does() {
+    let folder = exported();
+    let native = answers(folder.path(), "native");
+    for provider in ready() {
+        let theirs = answers(folder.path(), provider);
+        let same = native.iter().zip(&theirs).filter(|(a, b)| a == b).count();
+        println!("{provider}: the same answer on {same} of {}", native.len());
+        // Single steps apart, on pictures unlike what the model was trained on.
+        assert!(same * 1000 >= native.len() * 985, "{provider}: {same} of {}", native.len());
+    }
+}
+
+#[test]
+fn a_head_is_tuned_on_any_provider_and_used_on_another() {
+    let folder = exported();
+    let words = "--labels digits-y.npy --classes digits-labels.txt";
+    for provider in ready() {
+        let store = provider.replace(':', "-");
+        let tuned = run(
+            folder.path(),
+            &format!(
+                "tune out/out.hone --shots digits-x.npy {words} --rows digits-k5.npy#1 --only-taught \
+                 --provider {provider} --store {store}"
+            ),
+        );
+        assert_eq!(tuned["accepted"], true);
+        let top1 = |on: &str| {
+            let line = format!(
+                "eval out/out.hone --data digits-x.npy {words} --rows digits-test.npy --store {store} --provider {on}"
+            );
+            run(folder.path(), &line)["top1"].as_f64().unwrap()
+        };
+        let (here, native) = (top1(provider), top1("native"));
+        assert!(here > 0.95 && (here - native).abs() < 0.01, "{provider}: {here}, native: {native}");
+    }
+}
+
+#[test]
+fn the_next_provider_takes_over_and_that_is_said() {
+    let folder = exported();
+    std::fs::write(folder.path().join("libonnxruntime.so"), "no library").unwrap();
+    let line = "predict out/out.hone digits-x.npy --ort-lib libonnxruntime.so --provider ort:cpu,native --json";
+    let fell_back = output(folder.path(), line);
+    assert_eq!(fell_back.status.code(), Some(0), "{}", said(&fell_back));
+    let notice = String::from_utf8_lossy(&fell_back.stderr).into_owned();
+    assert!(notice.contains("runs on native") && notice.contains("ort:cpu") && notice.contains("libonnxruntime.so"), "{notice}");
+    // Alone, it is an error that names the file.
+    let alone = output(folder.path(), "predict out/out.hone digits-x.npy --ort-lib libonnxruntime.so --provider ort:cpu");
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(said(&alone).contains("[provider]") && said(&alone).contains("libonnxruntime.so"), "{}", said(&alone));
+    assert!(!said(&alone).contains("panicked"), "{}", said(&alone));
+    let absent = output(folder.path(), "predict out/out.hone digits-x.npy --ort-lib nowhere.so --provider ort:cpu");
+    assert!(said(&absent).contains("--ort-lib names nowhere.so"), "{}", said(&absent));
+    // A library, but of something else.
+    if let Some(other) = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6"].iter().find(|p| Path::new(p).exists()) {
+        let line = format!("predict out/out.hone digits-x.npy --ort-lib {other} --provider ort:cpu");
+        let foreign = output(folder.path(), &line);
+        assert_eq!(foreign.status.code(), Some(1), "{}", said(&foreign));
+        assert!(said(&foreign).contains("OrtGetApiBase"), "{}", said(&foreign));
+    }
+    let unknown = output(folder.path(), "predict out/out.hone digits-x.npy --provider native,ort:gpu");
+    assert!(said(&unknown).contains("[unknown-provider]") && said(&unknown).contains("ort:qnn"), "{}", said(&unknown));
+}
+
+#[test]
+fn a_damaged_session_cache_is_made_anew() {
+    let folder = exported();
+    for provider in ready().iter().filter(|name| *name != "ort:openvino") {
+        let cache = folder.path().join("cache");
+        let line = format!("predict out/out.hone digits-x.npy --top 1 --provider {provider} --session-cache cache");
+        let first = run(folder.path(), &line);
+        let entries: Vec<_> = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [entry] = &entries[..] else { panic!("{provider}: {entries:?}") };
+        let whole = std::fs::read(entry).unwrap();
+        assert_eq!(run(folder.path(), &line), first, "{provider}, from the cache");
+        assert_eq!(std::fs::read(entry).unwrap(), whole, "{provider}: a hit writes nothing");
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        std::fs::write(entry, &damaged).unwrap();
+        assert_eq!(run(folder.path(), &line), first, "{provider}, with a damaged cache");
+        assert_ne!(std::fs::read(entry).unwrap(), damaged, "{provider}: it was made anew");
+        std::fs::remove_dir_all(&cache).unwrap();
+    }
+}
