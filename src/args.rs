@@ -248,6 +248,16 @@ pub struct Eval {
     pub on: On,
 }
 
+impl Eval {
+    /// Whether the original model is to be evaluated as well.
+    pub fn has_original(&self) -> bool {
+        #[cfg(feature = "export")]
+        return self.original.is_some();
+        #[cfg(not(feature = "export"))]
+        false
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Tune {
     /// Bundle (.hone)

@@ -57,7 +57,7 @@ pub fn run(args: &Eval, ui: &Ui) -> Outcome {
         applied.head_in_force(None)?;
     }
 
-    if let Some(head) = applied.bundle.head.filter(|_| own || args.original.is_some()) {
+    if let Some(head) = applied.bundle.head.filter(|_| own || args.has_original()) {
         check_classifies(&head, &args.data)?;
     }
     let mut rows = Vec::new();

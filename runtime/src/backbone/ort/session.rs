@@ -45,6 +45,14 @@ pub struct OrtModel {
     output: usize,
 }
 
+// SAFETY: what ONNX Runtime made may be used on any thread, by one at a time, which `&mut` sees to: `run`, `input` and `end_profile` take it. The
+// tensors are ONNX Runtime's own memory; nothing of the caller's backs them.
+#[allow(unsafe_code, reason = "the binding leaves it open")]
+unsafe impl Send for OrtModel {}
+// SAFETY: through `&` only sizes are read, and what the session recorded when it was made.
+#[allow(unsafe_code, reason = "the binding leaves it open")]
+unsafe impl Sync for OrtModel {}
+
 impl OrtModel {
     /// Loads the bytes of an ONNX file with one input and one output, both f32.
     ///
