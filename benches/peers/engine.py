@@ -107,4 +107,5 @@ def main():
         print(f"| {name} | {show(litert)} | {show(onnxruntime)} | {show(native)} | {ratio(native, litert)} | {ratio(native, onnxruntime)} |")
 
 
-main()
+if __name__ == "__main__":
+    main()

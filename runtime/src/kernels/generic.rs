@@ -3,7 +3,7 @@
 //! [`TIER`] is the specification of every int8 operator; f16 operators are in [`half`]; [`dots_centred`] serves the tuner.
 
 mod conv;
-mod elementwise;
+pub(super) mod elementwise;
 mod float;
 #[cfg(feature = "f16")]
 pub mod half;

@@ -1,4 +1,5 @@
-//! x86-64: AVX2, AVX-VNNI, AVX-512-VNNI. Every int8 kernel gives the bits of [`generic`].
+//! x86-64: AVX2, AVX-VNNI, AVX-512-VNNI. Every int8 kernel gives the bits of [`generic`]; f16 takes F16C and FMA where the processor has
+//! them, whatever the tier.
 //!
 //! A tier can be had only where the processor has what its kernels need, which is what their `unsafe` blocks rely on. Beyond that every
 //! kernel checks the sizes that its pointers rely on itself: a safe caller can hand it any [`crate::plan::Op`] and any memory.
@@ -8,6 +9,7 @@ mod bands;
 mod conv;
 mod depthwise;
 mod elementwise;
+mod half;
 mod input;
 mod isa;
 mod pack;
@@ -19,6 +21,7 @@ mod product;
 mod simd;
 mod winograd;
 
+use super::generic::half as portable;
 use super::{Kernel, Tier, generic};
 use crate::plan::Code;
 use isa::{Avx2, Avx2Row, Avx512Vnni, AvxVnni};
@@ -58,9 +61,15 @@ const fn dense_float<I: Isa>() -> Kernel {
     Kernel { code: Code::DenseFloat, run: conv::dense_float::<I>, ..dense::<I>() }
 }
 
-/// A tier: tiers differ in their products.
+/// Two tiers of one name, with kernels for F16C and FMA and without them: tiers differ in their products.
 macro_rules! tier {
     ($name:literal, $conv:expr, $dense:ty) => {
+        Pair {
+            fast: tier!($name, $conv, $dense, half, half::halve),
+            portable: tier!($name, $conv, $dense, portable, generic::halve),
+        }
+    };
+    ($name:literal, $conv:expr, $dense:ty, $half:ident, $halve:path) => {
         Tier {
             name: $name,
             kernels: &[
@@ -82,51 +91,53 @@ macro_rules! tier {
                 &generic::RESHAPE,
                 &generic::DEQUANTIZE,
                 &pool::MEAN_FLOAT,
-                #[cfg(feature = "f16")]
-                &generic::half::CONV,
-                #[cfg(feature = "f16")]
-                &generic::half::DEPTHWISE,
-                #[cfg(feature = "f16")]
-                &generic::half::DENSE,
-                #[cfg(feature = "f16")]
-                &generic::half::ADD,
-                #[cfg(feature = "f16")]
-                &generic::half::MUL,
-                #[cfg(feature = "f16")]
-                &generic::half::MAX_POOL,
-                #[cfg(feature = "f16")]
-                &generic::half::AVERAGE_POOL,
-                #[cfg(feature = "f16")]
-                &generic::half::UNARY,
-                #[cfg(feature = "f16")]
+                &$half::CONV,
+                &$half::DEPTHWISE,
+                &$half::DENSE,
+                &$half::ADD,
+                &$half::MUL,
+                &$half::MAX_POOL,
+                &$half::AVERAGE_POOL,
+                &$half::UNARY,
+                &$half::FLOAT,
                 &generic::half::SOFTMAX,
-                #[cfg(feature = "f16")]
                 &generic::half::LAYER_NORM,
-                #[cfg(feature = "f16")]
                 &generic::half::MAT_MUL,
-                #[cfg(feature = "f16")]
-                &generic::half::FLOAT,
             ],
             quantize: input::quantize,
-            halve: generic::halve,
+            halve: $halve,
         }
     };
 }
 
-static AVX2: Tier = tier!("avx2", &AVX2_CONV, Avx2Row);
-static AVX_VNNI: Tier = tier!("avxvnni", &conv::<AvxVnni>(), AvxVnni);
-static AVX512_VNNI: Tier = tier!("avx512vnni", &conv::<Avx512Vnni>(), Avx512Vnni);
+/// One tier, with kernels for F16C and FMA and without.
+struct Pair {
+    fast: Tier,
+    portable: Tier,
+}
+
+impl Pair {
+    /// Every processor with AVX2 that is known has F16C and FMA, but a virtual one may not show them.
+    fn get(&self) -> &Tier {
+        let is_fast = std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("fma");
+        if is_fast { &self.fast } else { &self.portable }
+    }
+}
+
+static AVX2: Pair = tier!("avx2", &AVX2_CONV, Avx2Row);
+static AVX_VNNI: Pair = tier!("avxvnni", &conv::<AvxVnni>(), AvxVnni);
+static AVX512_VNNI: Pair = tier!("avx512vnni", &conv::<Avx512Vnni>(), Avx512Vnni);
 
 /// Where the processor has AVX2.
 #[must_use]
 pub fn avx2() -> Option<&'static Tier> {
-    std::arch::is_x86_feature_detected!("avx2").then_some(&AVX2)
+    std::arch::is_x86_feature_detected!("avx2").then(|| AVX2.get())
 }
 
 /// Where the processor has AVX2 and AVX-VNNI.
 #[must_use]
 pub fn avxvnni() -> Option<&'static Tier> {
-    (avx2().is_some() && std::arch::is_x86_feature_detected!("avxvnni")).then_some(&AVX_VNNI)
+    (avx2().is_some() && std::arch::is_x86_feature_detected!("avxvnni")).then(|| AVX_VNNI.get())
 }
 
 /// Where the processor has AVX2, and of AVX-512 F, BW, VL and VNNI.
@@ -137,7 +148,7 @@ pub fn avx512vnni() -> Option<&'static Tier> {
         && std::arch::is_x86_feature_detected!("avx512bw")
         && std::arch::is_x86_feature_detected!("avx512vl")
         && std::arch::is_x86_feature_detected!("avx512vnni");
-    is_there.then_some(&AVX512_VNNI)
+    is_there.then(|| AVX512_VNNI.get())
 }
 
 /// The tiers with `vpdpbusd`, in which AVX2 stands for that instruction: everything else of them is tested where it is missing.
@@ -146,24 +157,24 @@ pub fn avx512vnni() -> Option<&'static Tier> {
 pub mod emulated {
     use super::*;
 
-    static AVX_VNNI: Tier = tier!("avxvnni (emulated)", &conv::<isa::AvxVnniEmulated>(), isa::AvxVnniEmulated);
-    static AVX512_VNNI: Tier =
+    static AVX_VNNI: Pair = tier!("avxvnni (emulated)", &conv::<isa::AvxVnniEmulated>(), isa::AvxVnniEmulated);
+    static AVX512_VNNI: Pair =
         tier!("avx512vnni (emulated)", &conv::<isa::Avx512VnniEmulated>(), isa::Avx512VnniEmulated);
 
     /// [`super::avxvnni`] where the processor has AVX2.
     #[must_use]
     pub fn avxvnni() -> Option<&'static Tier> {
-        avx2().map(|_| &AVX_VNNI)
+        avx2().map(|_| AVX_VNNI.get())
     }
 
     /// [`super::avx512vnni`] where the processor has AVX2.
     #[must_use]
     pub fn avx512vnni() -> Option<&'static Tier> {
-        avx2().map(|_| &AVX512_VNNI)
+        avx2().map(|_| AVX512_VNNI.get())
     }
 }
 
 /// Every tier, fastest first; `None` where the processor lacks what it needs.
 pub(super) fn tiers() -> [(&'static str, Option<&'static Tier>); 3] {
-    [(AVX512_VNNI.name, avx512vnni()), (AVX_VNNI.name, avxvnni()), (AVX2.name, avx2())]
+    [(AVX512_VNNI.fast.name, avx512vnni()), (AVX_VNNI.fast.name, avxvnni()), (AVX2.fast.name, avx2())]
 }

@@ -36,7 +36,7 @@ fn binary(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(i32, i32) -> i8) {
 
 /// Both operands and the output, of an operator that does not work in place. The operands may be the same tensor, so the arena is split
 /// around the output alone.
-pub(super) fn apart<'m>(op: &Op<'_>, memory: &'m mut Memory<'_>) -> (&'m [u8], &'m [u8], &'m mut [u8]) {
+pub(in crate::kernels) fn apart<'m>(op: &Op<'_>, memory: &'m mut Memory<'_>) -> (&'m [u8], &'m [u8], &'m mut [u8]) {
     let output = op.output.range();
     let (before, rest) = memory.arena.split_at_mut_checked(output.start).unwrap_or_default();
     let (out, after) = rest.split_at_mut_checked(output.len()).unwrap_or_default();

@@ -1,0 +1,43 @@
+//! f16 with F16C and FMA: f16 in memory, f32 in registers.
+//!
+//! Weights are read from the plan as it lies, so that nothing is repacked. A convolution brings a block of activations to f32 once, then one
+//! panel of weights after another, and multiplies both in registers, six pixels by sixteen outputs.
+//!
+//! Every kernel here is reached only through tiers that are handed out where the processor has AVX2, FMA and F16C.
+
+mod conv;
+mod depthwise;
+mod elementwise;
+mod input;
+mod pool;
+mod product;
+mod row;
+mod values;
+
+use crate::kernels::{Kernel, Memory};
+use crate::plan::{Code, Op};
+
+pub(super) use input::halve;
+
+const fn kernel(code: Code, workspace_bytes: fn(&Op<'_>) -> usize, run: fn(&Op<'_>, &mut Memory<'_>)) -> Kernel {
+    Kernel { workspace_bytes, ..Kernel::in_place(code, run) }
+}
+
+/// Convolution.
+pub(super) static CONV: Kernel = kernel(Code::Conv16, conv::workspace_bytes, conv::conv);
+/// Depthwise convolution.
+pub(super) static DEPTHWISE: Kernel = Kernel::in_place(Code::Depthwise16, depthwise::depthwise);
+/// Dense layer.
+pub(super) static DENSE: Kernel = kernel(Code::Dense16, row::workspace_bytes, row::row);
+/// Largest value of a window.
+pub(super) static MAX_POOL: Kernel = Kernel::in_place(Code::MaxPool16, pool::max_pool);
+/// Mean of a window.
+pub(super) static AVERAGE_POOL: Kernel = Kernel::in_place(Code::AveragePool16, pool::average_pool);
+/// Sum or difference of two tensors.
+pub(super) static ADD: Kernel = Kernel::in_place(Code::Add16, elementwise::add);
+/// Product of two tensors, element by element.
+pub(super) static MUL: Kernel = Kernel::in_place(Code::Mul16, elementwise::mul);
+/// A function of one value.
+pub(super) static UNARY: Kernel = Kernel::in_place(Code::Unary16, elementwise::unary);
+/// f16 to f32.
+pub(super) static FLOAT: Kernel = Kernel::in_place(Code::Float16, elementwise::float);
