@@ -13,6 +13,7 @@ mod pool;
 mod product;
 mod row;
 mod values;
+mod winograd;
 
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};

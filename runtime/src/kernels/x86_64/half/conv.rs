@@ -2,13 +2,13 @@
 
 use super::super::bands::Bands;
 use super::product::{Pixels, Runs, panel_floats, product};
-use super::row;
 use super::values::{SIZE, SLACK_BYTES, floats, widen};
+use super::{row, winograd};
 use crate::kernels::Memory;
 use crate::plan::{Op, Window};
 
 /// Activations of a block, in bytes of f32: they stay in the second level of cache.
-const BLOCK_BYTES: usize = 128 * 1024;
+const BLOCK_BYTES: usize = 256 * 1024;
 /// Pixels of a block, at most.
 const BLOCK_PIXELS: usize = 2048;
 /// Bytes of an activation in the workspace.
@@ -51,6 +51,8 @@ pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
         row::workspace_bytes(op)
     } else if is_pointwise(op) {
         panel_floats(op) * WIDE + block_pixels(op) * pixel_floats(op) * WIDE + SLACK_BYTES
+    } else if winograd::fits(op) {
+        winograd::workspace_bytes(op)
     } else {
         panel_floats(op) * WIDE + bands(op).bytes(op) + SLACK_BYTES
     }
@@ -63,6 +65,8 @@ pub(super) fn conv(op: &Op<'_>, memory: &mut Memory<'_>) {
             row::row(op, memory);
         } else if is_pointwise(op) {
             pointwise(op, memory);
+        } else if winograd::fits(op) {
+            winograd::run(op, memory);
         } else {
             windows(op, memory);
         }
@@ -101,7 +105,7 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
         let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
         let output = output.get_mut(first * outputs * SIZE..(first + count) * outputs * SIZE).unwrap_or_default();
         let pixels = Pixels { rows: 1, row_step: 0, columns: count, column_step: step };
-        let runs = Runs { down: 1, down_step: 0, across: 1, across_step: 0, len: channels };
+        let runs = Runs::one(channels);
         product(op, 0, (values, pixels, runs), panel, output, outputs * SIZE);
     }
 }

@@ -24,6 +24,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// Values side by side.
+    pub(super) fn one(len: usize) -> Self {
+        Self { down: 1, down_step: 0, across: 1, across_step: 0, len }
+    }
+
     /// Values from the first that a pixel has to its last, both counted.
     fn extent(&self) -> usize {
         (self.down - 1) * self.down_step + (self.across - 1) * self.across_step + self.len
@@ -124,7 +129,8 @@ impl Block<'_> {
         let mut starts = [0; 8];
         let mut out = out;
         while rest > 0 {
-            let count = ROWS.min(rest);
+            // Tiles of about equal height: a low one waits for its own sums.
+            let count = rest.div_ceil(rest.div_ceil(ROWS));
             for start in starts.iter_mut().take(count) {
                 *start = at;
                 (x, at) = (x + 1, at + column_step);
@@ -161,7 +167,8 @@ impl Block<'_> {
         out: &mut [u8],
         width: usize,
     ) {
-        let sums = self.sums::<ROWS, VECTORS>(starts, panel, bias);
+        // SAFETY: `product` has checked the runs of every pixel, `panel` the panel.
+        let sums = unsafe { sums::<ROWS, VECTORS>(self.values, starts, self.runs, panel, bias) };
         if width < VECTORS * 8 {
             return self.store_some(sums, out, width);
         }
@@ -196,42 +203,47 @@ impl Block<'_> {
             to.iter_mut().zip(all.as_flattened()).take(width * SIZE).for_each(|(to, from)| *to = *from);
         }
     }
+}
 
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    fn sums<const ROWS: usize, const VECTORS: usize>(
-        &self,
-        starts: &[usize; 8],
-        panel: &[f32],
-        bias: [__m256; VECTORS],
-    ) -> [[__m256; VECTORS]; ROWS] {
-        let mut rows = [self.values.as_ptr(); ROWS];
-        for (row, start) in rows.iter_mut().zip(starts) {
-            *row = row.wrapping_add(*start);
-        }
-        let mut sums = [bias; ROWS];
-        let Runs { down, down_step, across, across_step, len } = self.runs;
-        let mut weights = panel.as_ptr();
-        for y in 0..down {
-            for x in 0..across {
-                let first = y * down_step + x * across_step;
-                for k in first..first + len {
-                    let mut now = [_mm256_setzero_ps(); VECTORS];
-                    for (index, now) in now.iter_mut().enumerate() {
-                        // SAFETY: the panel has `VECTORS` · 8 weights for each of the `down` · `across` · `len` steps.
-                        *now = unsafe { _mm256_loadu_ps(weights.wrapping_add(index * 8)) };
-                    }
-                    weights = weights.wrapping_add(VECTORS * 8);
-                    for (sums, row) in sums.iter_mut().zip(rows) {
-                        // SAFETY: the runs of every pixel lie in the values, as `product` has checked.
-                        let value = _mm256_set1_ps(unsafe { *row.wrapping_add(k) });
-                        for (sum, weight) in sums.iter_mut().zip(now) {
-                            *sum = _mm256_fmadd_ps(value, weight, *sum);
-                        }
+/// The products of the rows that begin at `starts` with a panel, onto `start`.
+///
+/// # Safety
+/// The runs of every row lie in `values`, and the panel has `VECTORS` · 8 weights for each of their steps.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) unsafe fn sums<const ROWS: usize, const VECTORS: usize>(
+    values: &[f32],
+    starts: &[usize; 8],
+    runs: Runs,
+    panel: &[f32],
+    start: [__m256; VECTORS],
+) -> [[__m256; VECTORS]; ROWS] {
+    let mut rows = [values.as_ptr(); ROWS];
+    for (row, start) in rows.iter_mut().zip(starts) {
+        *row = row.wrapping_add(*start);
+    }
+    let mut sums = [start; ROWS];
+    let Runs { down, down_step, across, across_step, len } = runs;
+    let mut weights = panel.as_ptr();
+    for y in 0..down {
+        for x in 0..across {
+            let first = y * down_step + x * across_step;
+            for k in first..first + len {
+                let mut now = [_mm256_setzero_ps(); VECTORS];
+                for (index, now) in now.iter_mut().enumerate() {
+                    // SAFETY: the panel has these weights for every step.
+                    *now = unsafe { _mm256_loadu_ps(weights.wrapping_add(index * 8)) };
+                }
+                weights = weights.wrapping_add(VECTORS * 8);
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    // SAFETY: the runs of every row lie in the values.
+                    let value = _mm256_set1_ps(unsafe { *row.wrapping_add(k) });
+                    for (sum, weight) in sums.iter_mut().zip(now) {
+                        *sum = _mm256_fmadd_ps(value, weight, *sum);
                     }
                 }
             }
         }
-        sums
     }
+    sums
 }
