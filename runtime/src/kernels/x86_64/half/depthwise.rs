@@ -89,13 +89,15 @@ impl Eight<'_> {
                 [if STEP == 2 { c } else { a }, columns.get(next), columns.get(next.wrapping_add(1))]
             };
             next = next.wrapping_add(STEP);
-            let mut sum = bias;
-            for (weights, column) in weights.iter().zip(now) {
+            // A sum for each column: one for all would be too long a chain.
+            let mut sums = [bias, _mm256_setzero_ps(), _mm256_setzero_ps()];
+            for ((sum, weights), column) in sums.iter_mut().zip(&weights).zip(now) {
                 for (weight, value) in weights.iter().zip(column) {
-                    sum = _mm256_fmadd_ps(value, *weight, sum);
+                    *sum = _mm256_fmadd_ps(value, *weight, *sum);
                 }
             }
-            narrow8(to, bounds.clamp(sum));
+            let [a, b, c] = sums;
+            narrow8(to, bounds.clamp(_mm256_add_ps(_mm256_add_ps(a, b), c)));
             before = now;
         }
     }

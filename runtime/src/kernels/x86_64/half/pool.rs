@@ -28,9 +28,11 @@ fn run<const GREATEST: bool>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let all = (op.shift == 1).then_some(window.taps());
     // Places of one axis under the window.
     let places = |first: usize, [count, step, pad, size]: [usize; 4]| {
-        (0..count).map(move |tap| (first + tap * step).wrapping_sub(pad)).filter(move |place| *place < size)
+        let taps =
+            pad.saturating_sub(first).div_ceil(step)..(pad + size).saturating_sub(first).div_ceil(step).min(count);
+        taps.map(move |tap| (first + tap * step).wrapping_sub(pad))
     };
-    let ([down, right], [down_step, right_step]) = (window.kernel, window.dilation);
+    let ([down, right], [down_step, right_step]) = (window.kernel, window.dilation.map(|step| step.max(1)));
     let ([above, left], [down_stride, right_stride]) = (window.pad, window.stride);
     let out_width = op.output.width().max(1);
     for (index, pixel) in output.chunks_exact_mut(size.max(1)).enumerate() {

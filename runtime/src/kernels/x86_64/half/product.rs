@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::values::{Bounds, EIGHT, SIZE, narrow8, numbers, store, widen8};
+use super::values::{Bounds, EIGHT, SIZE, narrow8, numbers};
 use crate::plan::Op;
 
 /// Vectors of outputs of a panel, at most.
@@ -111,26 +111,21 @@ impl Block<'_> {
     ) {
         let depth = self.runs.depth();
         let Some(panel) = panel.get_mut(..depth * VECTORS * 8) else { return };
-        if weights.len() < depth * VECTORS * EIGHT {
-            return;
-        }
-        for (index, own) in weights.chunks_exact(depth * EIGHT).take(VECTORS).enumerate() {
-            let to = panel.as_chunks_mut::<8>().0.iter_mut().skip(index).step_by(VECTORS);
-            for (from, to) in own.as_chunks::<EIGHT>().0.iter().zip(to) {
-                store(to, widen8(from));
-            }
-        }
+        let Some(weights) = weights.get(..depth * VECTORS * EIGHT) else { return };
+        unpack::<VECTORS>(weights, depth, panel);
         let mut bias = [_mm256_setzero_ps(); VECTORS];
         for (index, bias) in bias.iter_mut().enumerate() {
             *bias = numbers(self.bias, (self.place + index) * 8);
         }
         let Pixels { rows, row_step, columns, column_step } = self.pixels;
-        let (mut x, mut at, mut row_start, mut rest) = (0, 0, 0, rows * columns);
+        let (mut x, mut at, mut row_start) = (0, 0, 0);
         let mut starts = [0; 8];
         let mut out = out;
-        while rest > 0 {
-            // Tiles of about equal height: a low one waits for its own sums.
-            let count = rest.div_ceil(rest.div_ceil(ROWS));
+        // Tiles of about equal height: a low one waits for its own sums.
+        let tiles = (rows * columns).div_ceil(ROWS);
+        let (low, high) = (rows * columns / tiles, rows * columns % tiles);
+        for tile in 0..tiles {
+            let count = low + usize::from(tile < high);
             for start in starts.iter_mut().take(count) {
                 *start = at;
                 (x, at) = (x + 1, at + column_step);
@@ -149,10 +144,7 @@ impl Block<'_> {
                 2 => self.tile::<2, VECTORS>(&starts, panel, bias, out, width),
                 _ => self.tile::<1, VECTORS>(&starts, panel, bias, out, width),
             }
-            rest -= count;
-            if rest > 0 {
-                out = out.get_mut(count * self.stride..).unwrap_or_default();
-            }
+            out = out.get_mut(count * self.stride..).unwrap_or_default();
         }
     }
 
@@ -204,6 +196,32 @@ impl Block<'_> {
         }
     }
 }
+
+/// `VECTORS` panels of eight outputs, one behind the other, as one in f32.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn unpack<const VECTORS: usize>(weights: &[u8], depth: usize, panel: &mut [f32]) {
+    if weights.len() < depth * VECTORS * EIGHT || panel.len() < depth * VECTORS * 8 {
+        return;
+    }
+    for k in 0..depth {
+        for vector in 0..VECTORS {
+            let from = weights.as_ptr().wrapping_add((vector * depth + k) * EIGHT);
+            // SAFETY: the weights are there, and the load takes any alignment.
+            let value = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) });
+            // SAFETY: there is room, and the store takes any alignment.
+            unsafe { _mm256_storeu_ps(panel.as_mut_ptr().wrapping_add((k * VECTORS + vector) * 8), value) };
+            if k.is_multiple_of(AHEAD) {
+                // The weights after these come while these are used.
+                let next = from.wrapping_add(VECTORS * depth * EIGHT);
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+            }
+        }
+    }
+}
+
+/// Steps of a panel in a line of the cache.
+const AHEAD: usize = 4;
 
 /// The products of the rows that begin at `starts` with a panel, onto `start`.
 ///

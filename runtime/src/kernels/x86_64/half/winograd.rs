@@ -122,10 +122,10 @@ impl Band<'_> {
     fn activations(&self, input: &[u8], to: &mut [f32]) {
         let [height, width, channels] = self.op.input().shape;
         let [above, left] = self.op.window.pad;
-        let mut to: [_; PLACES] = {
-            let mut places = to.chunks_exact_mut(self.tiles * channels);
-            core::array::from_fn(|_| places.next().unwrap_or_default().as_chunks_mut::<8>().0.iter_mut())
-        };
+        let size = self.tiles * channels;
+        if to.len() < PLACES * size {
+            return;
+        }
         for tile in 0..self.tiles {
             let (y, x) = ((self.top + tile / self.across) * 2, tile % self.across * 2);
             let mut patch = [&[][..]; PLACES];
@@ -152,10 +152,11 @@ impl Band<'_> {
                 for (column, (((a, b), c), d)) in columns.iter_mut().zip(all) {
                     *column = inputs([a, b, c, d]);
                 }
-                for (index, to) in to.iter_mut().enumerate() {
-                    let column = columns.get(index % 4).and_then(|column| column.get(index / 4));
-                    if let (Some(to), Some(value)) = (to.next(), column) {
-                        store(to, *value);
+                for (x, column) in columns.into_iter().enumerate() {
+                    for (y, value) in column.into_iter().enumerate() {
+                        let at = (y * 4 + x) * size + tile * channels + chunk * 8;
+                        // SAFETY: there is room for `size` values in each of the places, and the store takes any alignment.
+                        unsafe { _mm256_storeu_ps(to.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
             }
@@ -168,7 +169,9 @@ impl Band<'_> {
     fn weights<const N: usize>(&self, first: usize, panel: &mut [f32]) {
         let channels = self.op.input().channels();
         let size = channels * N;
-        let panel = panel.as_chunks_mut::<8>().0;
+        if panel.len() < PLACES * size * 8 {
+            return;
+        }
         for vector in 0..N {
             let own = self.op.weights.as_chunks::<EIGHT>().0.get((first + vector) * 9 * channels..).unwrap_or_default();
             let mut taps = own.chunks_exact(channels.max(1));
@@ -186,9 +189,9 @@ impl Band<'_> {
                 let (first, second, third) = (weights([a, b, c]), weights([d, e, f]), weights([g, h, i]));
                 for (x, ((a, b), c)) in first.into_iter().zip(second).zip(third).enumerate() {
                     for (y, value) in weights([a, b, c]).into_iter().enumerate() {
-                        if let Some(to) = panel.get_mut((y * 4 + x) * size + channel * N + vector) {
-                            store(to, value);
-                        }
+                        let at = ((y * 4 + x) * size + channel * N + vector) * 8;
+                        // SAFETY: there is room for `size` vectors in each of the places, and the store takes any alignment.
+                        unsafe { _mm256_storeu_ps(panel.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
             }
