@@ -12,6 +12,11 @@ use crate::plan::{Code, Op, Tensor};
 pub mod aarch64;
 pub mod cortex_m;
 pub mod generic;
+#[cfg(all(
+    feature = "f16",
+    any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))
+))]
+mod half;
 #[cfg(feature = "std")]
 pub mod select;
 #[cfg(any(test, feature = "testing"))]

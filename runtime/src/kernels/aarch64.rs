@@ -33,6 +33,8 @@ mod quantize;
 mod tile;
 mod vector;
 
+#[cfg(feature = "f16")]
+use super::half;
 use super::{Tier, generic};
 
 /// Every AArch64 can run it.
@@ -92,31 +94,34 @@ macro_rules! tier {
                 &generic::DEQUANTIZE,
                 &generic::MEAN_FLOAT,
                 #[cfg(feature = "f16")]
-                &generic::half::CONV,
+                &half::CONV,
                 #[cfg(feature = "f16")]
-                &generic::half::DEPTHWISE,
+                &half::DEPTHWISE,
                 #[cfg(feature = "f16")]
-                &generic::half::DENSE,
+                &half::DENSE,
                 #[cfg(feature = "f16")]
-                &generic::half::ADD,
+                &half::ADD,
                 #[cfg(feature = "f16")]
-                &generic::half::MUL,
+                &half::MUL,
                 #[cfg(feature = "f16")]
-                &generic::half::MAX_POOL,
+                &half::MAX_POOL,
                 #[cfg(feature = "f16")]
-                &generic::half::AVERAGE_POOL,
+                &half::AVERAGE_POOL,
                 #[cfg(feature = "f16")]
-                &generic::half::UNARY,
+                &half::UNARY,
+                #[cfg(feature = "f16")]
+                &half::FLOAT,
                 #[cfg(feature = "f16")]
                 &generic::half::SOFTMAX,
                 #[cfg(feature = "f16")]
                 &generic::half::LAYER_NORM,
                 #[cfg(feature = "f16")]
                 &generic::half::MAT_MUL,
-                #[cfg(feature = "f16")]
-                &generic::half::FLOAT,
             ],
             quantize: quantize::quantize,
+            #[cfg(feature = "f16")]
+            halve: half::halve,
+            #[cfg(not(feature = "f16"))]
             halve: generic::halve,
         };
     };

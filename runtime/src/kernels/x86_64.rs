@@ -9,7 +9,6 @@ mod bands;
 mod conv;
 mod depthwise;
 mod elementwise;
-mod half;
 mod input;
 mod isa;
 mod pack;
@@ -22,7 +21,7 @@ mod simd;
 mod winograd;
 
 use super::generic::half as portable;
-use super::{Kernel, Tier, generic};
+use super::{Kernel, Tier, generic, half};
 use crate::plan::Code;
 use isa::{Avx2, Avx2Row, Avx512Vnni, AvxVnni};
 use product::Isa;

@@ -23,16 +23,11 @@ pub(super) struct Bands {
 impl Bands {
     /// For pixels of `pixel` bytes.
     pub(super) fn new(op: &Op<'_>, pixel: usize) -> Self {
-        Self::within(op, pixel, BAND_BYTES, BAND_PIXELS)
-    }
-
-    /// As [`Bands::new`], with other limits on a band's bytes and its output's pixels.
-    pub(super) fn within(op: &Op<'_>, pixel: usize, most_bytes: usize, most_pixels: usize) -> Self {
         let ([out_height, out_width, _], [extent_height, extent_width]) = (op.output.shape, op.window.extent());
         let [down, right] = op.window.stride;
         let row = ((out_width - 1) * right + extent_width) * pixel;
-        let fit = (most_bytes / row).saturating_sub(extent_height.saturating_sub(down)) / down;
-        let rows = fit.min(most_pixels / out_width).clamp(1, out_height);
+        let fit = (BAND_BYTES / row).saturating_sub(extent_height.saturating_sub(down)) / down;
+        let rows = fit.min(BAND_PIXELS / out_width).clamp(1, out_height);
         // Bands of equal height.
         let rows = out_height.div_ceil(out_height.div_ceil(rows));
         Self { rows, pixel, row }
@@ -44,7 +39,7 @@ impl Bands {
     }
 
     /// Input rows under that many output rows.
-    pub(super) fn height(&self, op: &Op<'_>, rows: usize) -> usize {
+    fn height(&self, op: &Op<'_>, rows: usize) -> usize {
         (rows - 1) * op.window.stride[0] + op.window.extent()[0]
     }
 

@@ -7,7 +7,7 @@ use crate::plan::Tensor;
 const BLOCK: usize = 64;
 
 /// See [`crate::kernels::Tier::halve`].
-pub(in super::super) fn halve(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
+pub(in crate::kernels) fn halve(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
     let channels = tensor.channels();
     let plane = tensor.height() * tensor.width();
     let narrow = |from: &[f32], to: &mut [u8]| {
@@ -33,7 +33,7 @@ pub(in super::super) fn halve(input: &[f32], tensor: &Tensor, channels_first: bo
 }
 
 /// As many as both have room for.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn all(from: &[f32], to: &mut [u8]) {
     let (from, from_rest) = from.as_chunks::<8>();
     for (from, to) in from.iter().zip(to.as_chunks_mut::<EIGHT>().0) {

@@ -1,8 +1,6 @@
 //! f16 to f32 and back, eight values at a time.
 
-use core::arch::x86_64::*;
-
-use super::super::simd::{load16, store16};
+use super::vector::{Eight, all, load_at, max, min, narrow_at, store_at, widen_at, zero};
 
 /// Bytes of an f16.
 pub(super) const SIZE: usize = 2;
@@ -10,23 +8,25 @@ pub(super) const SIZE: usize = 2;
 pub(super) const EIGHT: usize = 8 * SIZE;
 
 /// Eight f16 values in f32.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn widen8(from: &[u8; EIGHT]) -> __m256 {
-    _mm256_cvtph_ps(load16(from))
+pub(super) fn widen8(from: &[u8; EIGHT]) -> Eight {
+    // SAFETY: eight values are there.
+    unsafe { widen_at(from.as_ptr()) }
 }
 
 /// Eight values, rounded to the nearest f16, to even at halves.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn narrow8(to: &mut [u8; EIGHT], values: __m256) {
-    store16(to, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+pub(super) fn narrow8(to: &mut [u8; EIGHT], values: Eight) {
+    // SAFETY: there is room for eight values.
+    unsafe { narrow_at(to.as_mut_ptr(), values) }
 }
 
 /// As many of eight values as there are; zeros in place of the others.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn widen_some(from: &[u8]) -> __m256 {
+pub(super) fn widen_some(from: &[u8]) -> Eight {
     match from.first_chunk() {
         Some(eight) => widen8(eight),
         None => {
@@ -38,9 +38,9 @@ pub(super) fn widen_some(from: &[u8]) -> __m256 {
 }
 
 /// As many of eight values as there is room for.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn narrow_some(to: &mut [u8], values: __m256) {
+pub(super) fn narrow_some(to: &mut [u8], values: Eight) {
     match to.first_chunk_mut() {
         Some(eight) => narrow8(eight, values),
         None => {
@@ -52,34 +52,34 @@ pub(super) fn narrow_some(to: &mut [u8], values: __m256) {
 }
 
 /// Eight f32 values.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn load(from: &[f32; 8]) -> __m256 {
+pub(super) fn load(from: &[f32; 8]) -> Eight {
     // SAFETY: eight values are there, and the load takes any alignment.
-    unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    unsafe { load_at(from.as_ptr()) }
 }
 
 /// Eight f32 values.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn store(to: &mut [f32; 8], values: __m256) {
+pub(super) fn store(to: &mut [f32; 8], values: Eight) {
     // SAFETY: there is room for eight values, and the store takes any alignment.
-    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) }
+    unsafe { store_at(to.as_mut_ptr(), values) }
 }
 
 /// Eight f32 numbers of a table in the plan, from number `first` on; zeros beyond its end.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-pub(super) fn numbers(table: &[u8], first: usize) -> __m256 {
+pub(super) fn numbers(table: &[u8], first: usize) -> Eight {
     match table.get(first * 4..).and_then(|rest| rest.first_chunk::<32>()) {
         // SAFETY: 32 bytes are there, and the load takes any alignment.
-        Some(eight) => unsafe { _mm256_loadu_ps(eight.as_ptr().cast()) },
-        None => _mm256_setzero_ps(),
+        Some(eight) => unsafe { load_at(eight.as_ptr().cast()) },
+        None => zero(),
     }
 }
 
 /// f16 to f32, as many as both have room for.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
 pub(super) fn widen(from: &[u8], to: &mut [f32]) {
     let count = to.len().min(from.len() / SIZE);
@@ -98,21 +98,21 @@ pub(super) fn widen(from: &[u8], to: &mut [f32]) {
 /// Bounds on what an operator gives.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    low: __m256,
-    high: __m256,
+    low: Eight,
+    high: Eight,
 }
 
 impl Bounds {
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
     pub(super) fn new((low, high): (f32, f32)) -> Self {
-        Self { low: _mm256_set1_ps(low), high: _mm256_set1_ps(high) }
+        Self { low: all(low), high: all(high) }
     }
 
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
-    pub(super) fn clamp(self, values: __m256) -> __m256 {
-        _mm256_min_ps(_mm256_max_ps(values, self.low), self.high)
+    pub(super) fn clamp(self, values: Eight) -> Eight {
+        min(max(values, self.low), self.high)
     }
 }
 

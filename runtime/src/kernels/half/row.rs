@@ -1,8 +1,7 @@
 //! One row of activations by all weights: as fast as weights come, converted on the way.
 
-use core::arch::x86_64::*;
-
 use super::values::{Bounds, EIGHT, SLACK_BYTES, floats, narrow_some, numbers, widen, widen8};
+use super::vector::{Eight, add, all, multiply_add, zero};
 use crate::kernels::Memory;
 use crate::plan::Op;
 
@@ -17,7 +16,7 @@ pub(super) fn row(op: &Op<'_>, memory: &mut Memory<'_>) {
     unsafe { run(op, memory) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
     let depth = op.depth();
     let Some(values) = floats(memory.workspace).get_mut(..depth).filter(|_| depth > 0) else { return };
@@ -46,45 +45,45 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
 }
 
 /// The products of `values` with `PANELS` panels, each panel's on `WAYS` sums in turn.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn sums<const PANELS: usize, const WAYS: usize>(values: &[f32], weights: &[[u8; EIGHT]]) -> [__m256; PANELS] {
+fn sums<const PANELS: usize, const WAYS: usize>(values: &[f32], weights: &[[u8; EIGHT]]) -> [Eight; PANELS] {
     let mut panels = [&[][..]; PANELS];
     for (panel, own) in panels.iter_mut().zip(weights.chunks_exact(values.len())) {
         *panel = own;
     }
-    let mut sums = [[_mm256_setzero_ps(); WAYS]; PANELS];
+    let mut sums = [[zero(); WAYS]; PANELS];
     let (whole, rest) = values.as_chunks::<WAYS>();
     for (index, values) in whole.iter().enumerate() {
         for (sums, panel) in sums.iter_mut().zip(panels) {
             let Some(weights) = panel.get(index * WAYS..).and_then(|from| from.first_chunk::<WAYS>()) else { continue };
             for ((sum, value), weights) in sums.iter_mut().zip(values).zip(weights) {
-                *sum = _mm256_fmadd_ps(_mm256_set1_ps(*value), widen8(weights), *sum);
+                *sum = multiply_add(all(*value), widen8(weights), *sum);
             }
         }
     }
-    let mut out = [_mm256_setzero_ps(); PANELS];
+    let mut out = [zero(); PANELS];
     for ((out, sums), panel) in out.iter_mut().zip(sums).zip(panels) {
         for (value, weights) in rest.iter().zip(panel.iter().skip(whole.len() * WAYS)) {
-            *out = _mm256_fmadd_ps(_mm256_set1_ps(*value), widen8(weights), *out);
+            *out = multiply_add(all(*value), widen8(weights), *out);
         }
         for sum in sums {
-            *out = _mm256_add_ps(*out, sum);
+            *out = add(*out, sum);
         }
     }
     out
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
 fn store<'m, const PANELS: usize>(
-    sums: [__m256; PANELS],
+    sums: [Eight; PANELS],
     bias: &[u8],
     first: usize,
     bounds: Bounds,
     output: &mut impl Iterator<Item = &'m mut [u8]>,
 ) {
     for ((index, sum), to) in sums.into_iter().enumerate().zip(output) {
-        narrow_some(to, bounds.clamp(_mm256_add_ps(sum, numbers(bias, first + index * 8))));
+        narrow_some(to, bounds.clamp(add(sum, numbers(bias, first + index * 8))));
     }
 }

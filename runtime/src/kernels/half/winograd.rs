@@ -4,10 +4,9 @@
 //! Weights are transformed as they are brought to f32, panel by panel, activations once for a band of output rows. Factors are 1 and ½: sums
 //! of four activations and of nine weights in f32 cost two bits of their 24, far below those that f16 has.
 
-use core::arch::x86_64::*;
-
 use super::product::{Runs, sums};
 use super::values::{Bounds, EIGHT, SIZE, SLACK_BYTES, floats, load, narrow_some, narrow8, numbers, store, widen8};
+use super::vector::{Eight, add, all, mul, store_at, sub, zero};
 use crate::kernels::Memory;
 use crate::plan::Op;
 
@@ -58,7 +57,7 @@ pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
     parts(op).iter().sum::<usize>() * 4 + SLACK_BYTES
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 pub(super) fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ((across, rows), [panel, products, activations]) = (band(op), parts(op));
     let Some((panel, rest)) = floats(memory.workspace).split_at_mut_checked(panel) else { return };
@@ -93,31 +92,31 @@ struct Band<'a> {
 }
 
 /// Bᵀ of four values.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn inputs([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
-    [_mm256_sub_ps(a, c), _mm256_add_ps(b, c), _mm256_sub_ps(c, b), _mm256_sub_ps(b, d)]
+fn inputs([a, b, c, d]: [Eight; 4]) -> [Eight; 4] {
+    [sub(a, c), add(b, c), sub(c, b), sub(b, d)]
 }
 
 /// Aᵀ of four products.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn outputs([a, b, c, d]: [__m256; 4]) -> [__m256; 2] {
-    [_mm256_add_ps(_mm256_add_ps(a, b), c), _mm256_sub_ps(_mm256_sub_ps(b, c), d)]
+fn outputs([a, b, c, d]: [Eight; 4]) -> [Eight; 2] {
+    [add(add(a, b), c), sub(sub(b, c), d)]
 }
 
 /// G of three weights.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn weights([a, b, c]: [__m256; 3]) -> [__m256; 4] {
-    let half = _mm256_set1_ps(0.5);
-    let (ends, middle) = (_mm256_mul_ps(_mm256_add_ps(a, c), half), _mm256_mul_ps(b, half));
-    [a, _mm256_add_ps(ends, middle), _mm256_sub_ps(ends, middle), c]
+fn weights([a, b, c]: [Eight; 3]) -> [Eight; 4] {
+    let half = all(0.5);
+    let (ends, middle) = (mul(add(a, c), half), mul(b, half));
+    [a, add(ends, middle), sub(ends, middle), c]
 }
 
 impl Band<'_> {
     /// Bᵀ d B of every tile, place by place, tile by tile.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn activations(&self, input: &[u8], to: &mut [f32]) {
         let [height, width, channels] = self.op.input().shape;
@@ -137,7 +136,7 @@ impl Band<'_> {
                 }
             }
             for chunk in 0..channels / 8 {
-                let mut rows = [[_mm256_setzero_ps(); 4]; 4];
+                let mut rows = [[zero(); 4]; 4];
                 for (row, patch) in rows.iter_mut().zip(patch.as_chunks::<4>().0) {
                     for (value, pixel) in row.iter_mut().zip(patch) {
                         if let Some(eight) = pixel.as_chunks().0.get(chunk) {
@@ -156,7 +155,7 @@ impl Band<'_> {
                     for (y, value) in column.into_iter().enumerate() {
                         let at = (y * 4 + x) * size + tile * channels + chunk * 8;
                         // SAFETY: there is room for `size` values in each of the places, and the store takes any alignment.
-                        unsafe { _mm256_storeu_ps(to.as_mut_ptr().wrapping_add(at), value) };
+                        unsafe { store_at(to.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
             }
@@ -164,7 +163,7 @@ impl Band<'_> {
     }
 
     /// G g Gᵀ of `N` · 8 outputs, place by place, channel by channel.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn weights<const N: usize>(&self, first: usize, panel: &mut [f32]) {
         let channels = self.op.input().channels();
@@ -178,7 +177,7 @@ impl Band<'_> {
             let taps: [_; 9] = core::array::from_fn(|_| taps.next().unwrap_or_default().iter());
             let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h, mut i] = taps;
             for channel in 0..channels {
-                let mut next = [_mm256_setzero_ps(); 9];
+                let mut next = [zero(); 9];
                 let taps = [&mut a, &mut b, &mut c, &mut d, &mut e, &mut f, &mut g, &mut h, &mut i];
                 for (next, tap) in next.iter_mut().zip(taps) {
                     if let Some(eight) = tap.next() {
@@ -191,7 +190,7 @@ impl Band<'_> {
                     for (y, value) in weights([a, b, c]).into_iter().enumerate() {
                         let at = ((y * 4 + x) * size + channel * N + vector) * 8;
                         // SAFETY: there is room for `size` vectors in each of the places, and the store takes any alignment.
-                        unsafe { _mm256_storeu_ps(panel.as_mut_ptr().wrapping_add(at), value) };
+                        unsafe { store_at(panel.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
             }
@@ -199,7 +198,7 @@ impl Band<'_> {
     }
 
     /// The outputs of `N` panels of eight from panel `first` on.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     fn panel<const N: usize>(
         &self,
         first: usize,
@@ -219,7 +218,7 @@ impl Band<'_> {
                 for (index, at) in starts.iter_mut().enumerate() {
                     *at = (start + index).min(self.tiles - 1) * channels;
                 }
-                let (runs, zeros) = (Runs::one(channels), [_mm256_setzero_ps(); N]);
+                let (runs, zeros) = (Runs::one(channels), [zero(); N]);
                 // SAFETY: the values are `tiles` · `channels`, the panel `channels` · `N` vectors.
                 let sums = unsafe { sums::<TILES, N>(values, &starts, runs, panel, zeros) };
                 let to = to.as_chunks_mut::<{ TILES * VECTORS * 8 }>().0.get_mut(place).map_or(&mut [][..], |to| to);
@@ -236,7 +235,7 @@ impl Band<'_> {
     }
 
     /// Aᵀ m A of tile `tile`, whose products are number `index`.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn tile<const N: usize>(
         &self,
@@ -249,7 +248,7 @@ impl Band<'_> {
         let ([height, width, channels], bounds) = (self.op.output.shape, Bounds::new(self.op.bounds()));
         let (y, x) = ((self.top + tile / self.across) * 2, tile % self.across * 2);
         for vector in 0..N {
-            let mut rows = [[_mm256_setzero_ps(); 4]; 4];
+            let mut rows = [[zero(); 4]; 4];
             for (value, products) in rows.as_flattened_mut().iter_mut().zip(products) {
                 if let Some(eight) = products.as_chunks::<8>().0.get(index * N + vector) {
                     *value = load(eight);
@@ -267,7 +266,7 @@ impl Band<'_> {
                     if y + down >= height || x + right >= width {
                         continue;
                     }
-                    let value = bounds.clamp(_mm256_add_ps(value, bias));
+                    let value = bounds.clamp(add(value, bias));
                     let at = (((y + down) * width + x + right) * channels + (first + vector) * 8) * SIZE;
                     let to = out.get_mut(at..).unwrap_or_default();
                     let room = (channels - (first + vector) * 8).min(8);

@@ -1,9 +1,12 @@
-//! f16 with F16C and FMA: f16 in memory, f32 in registers.
+//! f16 with vectors: f16 in memory, f32 in registers. x86-64 with AVX2, F16C and FMA, and AArch64.
 //!
 //! Weights are read from the plan as it lies, so that nothing is repacked. A convolution brings a block of activations to f32 once, then one
 //! panel of weights after another, and multiplies both in registers, six pixels by sixteen outputs.
 //!
-//! Every kernel here is reached only through tiers that are handed out where the processor has AVX2, FMA and F16C.
+//! On x86-64 every kernel here is reached only through tiers that are handed out where the processor has AVX2, FMA and F16C. Beyond that
+//! every kernel checks the sizes that its pointers rely on itself.
+#![allow(unsafe_code, reason = "vector instructions")]
+#![cfg_attr(target_arch = "aarch64", allow(unused_unsafe, reason = "which processor it is needs no proof there"))]
 
 mod conv;
 mod depthwise;
@@ -13,6 +16,7 @@ mod pool;
 mod product;
 mod row;
 mod values;
+mod vector;
 mod winograd;
 
 use crate::kernels::{Kernel, Memory};

@@ -1,8 +1,7 @@
 //! Sums, products, functions of one value, and the way out to f32, eight values at a time.
 
-use core::arch::x86_64::*;
-
 use super::values::{Bounds, EIGHT, SIZE, narrow_some, widen, widen_some};
+use super::vector::{self, Eight};
 use crate::kernels::generic::elementwise::apart;
 use crate::kernels::{Memory, generic};
 use crate::plan::{Function, Op};
@@ -28,19 +27,19 @@ pub(super) fn mul(op: &Op<'_>, memory: &mut Memory<'_>) {
     unsafe { binary::<PRODUCT>(op, memory) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn apply<const KIND: u8>(first: __m256, second: __m256) -> __m256 {
+fn apply<const KIND: u8>(first: Eight, second: Eight) -> Eight {
     match KIND {
-        DIFFERENCE => _mm256_sub_ps(first, second),
-        REVERSE => _mm256_sub_ps(second, first),
-        PRODUCT => _mm256_mul_ps(first, second),
-        _ => _mm256_add_ps(first, second),
+        DIFFERENCE => vector::sub(first, second),
+        REVERSE => vector::sub(second, first),
+        PRODUCT => vector::mul(first, second),
+        _ => vector::add(first, second),
     }
 }
 
 /// `out = f(a, b)`, where the second operand has as many values, one a channel, or one.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn binary<const KIND: u8>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let bounds = Bounds::new(op.bounds());
     if op.in_place {
@@ -80,37 +79,38 @@ pub(super) fn unary(op: &Op<'_>, memory: &mut Memory<'_>) {
 }
 
 /// Functions without a logarithm or an exponential; generic has the others.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn function(op: &Op<'_>, memory: &mut Memory<'_>) {
     let Some(function) = op.function() else { return };
-    let all = |x: f32| _mm256_set1_ps(x);
     match function {
         Function::Clamp(low, high) => {
             let bounds = Bounds::new((low, high));
             each(op, memory, |x| bounds.clamp(x));
         }
         Function::LeakyRelu(slope, floor) => {
-            let (slope, floor) = (all(slope), all(floor));
+            let (slope, floor) = (vector::all(slope), vector::all(floor));
             each(op, memory, |x| {
-                let below = _mm256_max_ps(_mm256_mul_ps(x, slope), floor);
-                _mm256_blendv_ps(x, below, _mm256_cmp_ps::<_CMP_LT_OQ>(x, all(0.0)))
+                let below = vector::max(vector::mul(x, slope), floor);
+                vector::where_negative(x, below)
             });
         }
         Function::Linear(factor, summand) => {
-            let (factor, summand) = (all(factor), all(summand));
-            each(op, memory, |x| _mm256_fmadd_ps(x, factor, summand));
+            let (factor, summand) = (vector::all(factor), vector::all(summand));
+            each(op, memory, |x| vector::multiply_add(x, factor, summand));
         }
         Function::HardSigmoid(factor, summand) => {
-            let (factor, summand, bounds) = (all(factor), all(summand), Bounds::new((0.0, 1.0)));
-            each(op, memory, |x| bounds.clamp(_mm256_fmadd_ps(x, factor, summand)));
+            let (factor, summand, bounds) = (vector::all(factor), vector::all(summand), Bounds::new((0.0, 1.0)));
+            each(op, memory, |x| bounds.clamp(vector::multiply_add(x, factor, summand)));
         }
         Function::HardSwish => {
             let bounds = Bounds::new((0.0, 1.0));
-            each(op, memory, |x| _mm256_mul_ps(x, bounds.clamp(_mm256_add_ps(_mm256_div_ps(x, all(6.0)), all(0.5)))));
+            each(op, memory, |x| {
+                vector::mul(x, bounds.clamp(vector::add(vector::div(x, vector::all(6.0)), vector::all(0.5))))
+            });
         }
-        Function::Sqrt => each(op, memory, |x| _mm256_sqrt_ps(x)),
-        Function::Reciprocal => each(op, memory, |x| _mm256_div_ps(all(1.0), x)),
-        Function::Abs => each(op, memory, |x| _mm256_andnot_ps(all(-0.0), x)),
+        Function::Sqrt => each(op, memory, |x| vector::sqrt(x)),
+        Function::Reciprocal => each(op, memory, |x| vector::div(vector::all(1.0), x)),
+        Function::Abs => each(op, memory, |x| vector::abs(x)),
         Function::Sigmoid
         | Function::Swish
         | Function::Tanh
@@ -121,9 +121,9 @@ fn function(op: &Op<'_>, memory: &mut Memory<'_>) {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn each(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(__m256) -> __m256) {
+fn each(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(Eight) -> Eight) {
     if op.in_place {
         let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
         for values in output.chunks_mut(EIGHT) {

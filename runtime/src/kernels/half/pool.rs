@@ -1,8 +1,7 @@
 //! Poolings: up to 32 channels of a pixel at a time.
 
-use core::arch::x86_64::*;
-
 use super::values::{Bounds, EIGHT, SIZE, narrow_some, widen_some, widen8};
+use super::vector::{Eight, add, all, div, max};
 use crate::kernels::Memory;
 use crate::plan::Op;
 
@@ -19,13 +18,13 @@ pub(super) fn average_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
 /// Vectors of channels that are worked on at a time.
 const VECTORS: usize = 4;
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn run<const GREATEST: bool>(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let ([height, width, channels], window) = (op.input().shape, op.window);
     let bounds = Bounds::new(op.bounds());
     let size = channels * SIZE;
-    let all = (op.shift == 1).then_some(window.taps());
+    let divisor = (op.shift == 1).then_some(window.taps());
     // Places of one axis under the window.
     let places = |first: usize, [count, step, pad, size]: [usize; 4]| {
         let taps =
@@ -39,10 +38,10 @@ fn run<const GREATEST: bool>(op: &Op<'_>, memory: &mut Memory<'_>) {
         let rows = places(index / out_width * down_stride, [down, down_step, above, height]);
         let columns = places(index % out_width * right_stride, [right, right_step, left, width]);
         let count = rows.clone().count() * columns.clone().count();
-        let divisor = _mm256_set1_ps(all.unwrap_or(count) as f32);
+        let divisor = all(divisor.unwrap_or(count) as f32);
         for (part, to) in pixel.chunks_mut(VECTORS * EIGHT).enumerate() {
             let start = if GREATEST { f32::NEG_INFINITY } else { 0.0 };
-            let mut states = [_mm256_set1_ps(start); VECTORS];
+            let mut states = [all(start); VECTORS];
             for y in rows.clone() {
                 for x in columns.clone() {
                     let first = (y * width + x) * size + part * VECTORS * EIGHT;
@@ -62,14 +61,14 @@ fn run<const GREATEST: bool>(op: &Op<'_>, memory: &mut Memory<'_>) {
                 }
             }
             for (state, to) in states.into_iter().zip(to.chunks_mut(EIGHT)) {
-                narrow_some(to, bounds.clamp(if GREATEST { state } else { _mm256_div_ps(state, divisor) }));
+                narrow_some(to, bounds.clamp(if GREATEST { state } else { div(state, divisor) }));
             }
         }
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
-fn fold<const GREATEST: bool>(state: __m256, values: __m256) -> __m256 {
-    if GREATEST { _mm256_max_ps(values, state) } else { _mm256_add_ps(state, values) }
+fn fold<const GREATEST: bool>(state: Eight, values: Eight) -> Eight {
+    if GREATEST { max(values, state) } else { add(state, values) }
 }

@@ -1,8 +1,7 @@
 //! Depthwise convolutions: eight channels of a row of outputs at a time.
 
-use core::arch::x86_64::*;
-
 use super::values::{Bounds, EIGHT, SIZE, narrow_some, narrow8, numbers, widen_some, widen8};
+use super::vector::{Eight, add, multiply_add, widen_at, zero};
 use crate::kernels::Memory;
 use crate::plan::Op;
 
@@ -11,7 +10,7 @@ pub(super) fn depthwise(op: &Op<'_>, memory: &mut Memory<'_>) {
     unsafe { run(op, memory) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let ([height, width, channels], [_, out_width, _]) = (op.input().shape, op.output.shape);
@@ -28,7 +27,7 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
         let mut three = (0..3).filter_map(row);
         let three = [three.next(), three.next(), three.next()];
         for first in (0..channels).step_by(8) {
-            let of = Eight { op, first };
+            let of = Channels { op, first };
             match (three, op.window.stride[1]) {
                 _ if !is_three || first + 8 > channels => of.any((0..op.window.kernel[0]).filter_map(row), out),
                 ([Some(a), Some(b), Some(c)], 1) => of.three::<3, 1>([a, b, c], out),
@@ -42,12 +41,12 @@ fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
 }
 
 /// Eight channels, or as many as there are, from `first` on.
-struct Eight<'a> {
+struct Channels<'a> {
     op: &'a Op<'a>,
     first: usize,
 }
 
-impl Eight<'_> {
+impl Channels<'_> {
     /// The weights, tap by tap.
     fn weights(&self) -> &[[u8; EIGHT]] {
         let taps = self.op.window.taps();
@@ -55,12 +54,12 @@ impl Eight<'_> {
     }
 
     /// 3 × 3 taps side by side: each column of the input is brought to f32 once.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
     fn three<const ROWS: usize, const STEP: usize>(&self, rows: [(usize, &[u8]); ROWS], out: &mut [u8]) {
         let ([_, width, channels], left) = (self.op.input().shape, self.op.window.pad[1]);
         let mut columns = Columns { rows: [core::ptr::null(); ROWS], width, step: channels * SIZE };
-        let [mut first, mut second, mut third] = [[_mm256_setzero_ps(); ROWS]; 3];
+        let [mut first, mut second, mut third] = [[zero(); ROWS]; 3];
         let places = first.iter_mut().zip(&mut second).zip(&mut third).zip(&mut columns.rows);
         for ((((a, b), c), from), (tap, row)) in places.zip(rows) {
             let Some([own_a, own_b, own_c]) = self.weights().get(tap * 3..).and_then(|from| from.first_chunk()) else {
@@ -75,7 +74,7 @@ impl Eight<'_> {
         let weights = [first, second, third];
         let (bounds, bias) = (Bounds::new(self.op.bounds()), numbers(self.op.bias, self.first));
         let mut next = 0usize.wrapping_sub(left);
-        let mut before = [[_mm256_setzero_ps(); ROWS]; 3];
+        let mut before = [[zero(); ROWS]; 3];
         for before in before.iter_mut().skip(STEP) {
             *before = columns.get(next);
             next = next.wrapping_add(1);
@@ -90,20 +89,20 @@ impl Eight<'_> {
             };
             next = next.wrapping_add(STEP);
             // A sum for each column: one for all would be too long a chain.
-            let mut sums = [bias, _mm256_setzero_ps(), _mm256_setzero_ps()];
+            let mut sums = [bias, zero(), zero()];
             for ((sum, weights), column) in sums.iter_mut().zip(&weights).zip(now) {
                 for (weight, value) in weights.iter().zip(column) {
-                    *sum = _mm256_fmadd_ps(value, *weight, *sum);
+                    *sum = multiply_add(value, *weight, *sum);
                 }
             }
             let [a, b, c] = sums;
-            narrow8(to, bounds.clamp(_mm256_add_ps(_mm256_add_ps(a, b), c)));
+            narrow8(to, bounds.clamp(add(add(a, b), c)));
             before = now;
         }
     }
 
     /// Any window; `rows` are those that lie in the input.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn any<'m>(&self, rows: impl Iterator<Item = (usize, &'m [u8])> + Clone, out: &mut [u8]) {
         let ([_, width, channels], window) = (self.op.input().shape, self.op.window);
@@ -119,7 +118,7 @@ impl Eight<'_> {
                     if place < width {
                         let from = (place * channels + self.first) * SIZE;
                         let values = widen_some(row.get(from..from + count * SIZE).unwrap_or_default());
-                        sum = _mm256_fmadd_ps(values, widen8(weights), sum);
+                        sum = multiply_add(values, widen8(weights), sum);
                     }
                 }
             }
@@ -139,14 +138,14 @@ struct Columns<const ROWS: usize> {
 
 impl<const ROWS: usize> Columns<ROWS> {
     /// Column `x`; zeros outside the rows.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
-    fn get(&self, x: usize) -> [__m256; ROWS] {
-        let mut out = [_mm256_setzero_ps(); ROWS];
+    fn get(&self, x: usize) -> [Eight; ROWS] {
+        let mut out = [zero(); ROWS];
         if x < self.width {
             for (out, row) in out.iter_mut().zip(self.rows) {
                 // SAFETY: the column is one of the row's, and the load takes any alignment.
-                *out = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(row.wrapping_add(x * self.step).cast()) });
+                *out = unsafe { widen_at(row.wrapping_add(x * self.step)) };
             }
         }
         out

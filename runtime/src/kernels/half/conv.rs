@@ -1,6 +1,5 @@
 //! Convolutions: which activations a product has, block by block of pixels.
 
-use super::super::bands::Bands;
 use super::product::{Pixels, Runs, panel_floats, product};
 use super::values::{SIZE, SLACK_BYTES, floats, widen};
 use super::{row, winograd};
@@ -41,8 +40,30 @@ fn block_pixels(op: &Op<'_>) -> usize {
     pixels.div_ceil(pixels.div_ceil(most).max(1)).next_multiple_of(12).min(pixels.max(1))
 }
 
-fn bands(op: &Op<'_>) -> Bands {
-    Bands::within(op, op.input().channels() * WIDE, BLOCK_BYTES, BLOCK_PIXELS)
+/// Rows of the input with their border, in the workspace, for some rows of the output at a time.
+#[derive(Clone, Copy)]
+struct Bands {
+    /// Output rows of a band.
+    rows: usize,
+    /// Values of a row with its border.
+    row: usize,
+}
+
+impl Bands {
+    fn new(op: &Op<'_>) -> Self {
+        let ([height, width, _], [tall, wide]) = (op.output.shape, op.window.extent());
+        let [down, right] = op.window.stride;
+        let row = (width.saturating_sub(1) * right + wide) * op.input().channels();
+        let fit = (BLOCK_BYTES / (WIDE * row).max(1)).saturating_sub(tall.saturating_sub(down)) / down.max(1);
+        let rows = fit.min(BLOCK_PIXELS / width.max(1)).clamp(1, height.max(1));
+        // Bands of equal height.
+        Self { rows: height.div_ceil(height.div_ceil(rows).max(1)).max(1), row }
+    }
+
+    /// Input rows under that many output rows.
+    fn height(op: &Op<'_>, rows: usize) -> usize {
+        rows.saturating_sub(1) * op.window.stride[0] + op.window.extent()[0]
+    }
 }
 
 /// A panel of weights, then a block of activations.
@@ -54,7 +75,10 @@ pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
     } else if winograd::fits(op) {
         winograd::workspace_bytes(op)
     } else {
-        panel_floats(op) * WIDE + bands(op).bytes(op) + SLACK_BYTES
+        {
+            let bands = Bands::new(op);
+            (panel_floats(op) + Bands::height(op, bands.rows) * bands.row) * WIDE + SLACK_BYTES
+        }
     }
 }
 
@@ -79,7 +103,7 @@ fn unpack(from: &[u8], to: &mut [f32]) {
     unsafe { widen(from, to) }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ([_, width, channels], [out_height, out_width, outputs]) = (op.input().shape, op.output.shape);
     let [down, right] = op.window.stride;
@@ -111,23 +135,24 @@ fn pointwise(op: &Op<'_>, memory: &mut Memory<'_>) {
 }
 
 /// Any window: bands of the input with their border in the workspace.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn windows(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let bands = bands(op);
+    let bands = Bands::new(op);
     let ([_, out_width, outputs], channels) = (op.output.shape, op.group_inputs());
     let Some((panel, values)) = floats(memory.workspace).split_at_mut_checked(panel_floats(op)) else { return };
     let [down, across] = op.window.kernel;
-    let (row, pixel) = (bands.row / WIDE, bands.pixel / WIDE);
+    let (row, pixel) = (bands.row, op.input().channels());
     let ([down_dilation, across_dilation], [down_stride, across_stride]) = (op.window.dilation, op.window.stride);
     let runs =
         Runs { down, down_step: row * down_dilation, across, across_step: pixel * across_dilation, len: channels };
     // Taps side by side are one run.
     let is_dense = op.groups == 1 && across_dilation == 1;
     let runs = if is_dense { Runs { across: 1, across_step: 0, len: across * channels, ..runs } } else { runs };
-    for rows in bands.iter(op) {
+    for top in (0..op.output.height()).step_by(bands.rows) {
+        let rows = top..(top + bands.rows).min(op.output.height());
         let input = memory.arena.get(op.input().range()).unwrap_or_default();
         let first = rows.start * down_stride;
-        for (y, to) in (first..first + bands.height(op, rows.len())).zip(values.chunks_exact_mut(row.max(1))) {
+        for (y, to) in (first..first + Bands::height(op, rows.len())).zip(values.chunks_exact_mut(row.max(1))) {
             fill_row(op, y, input, to);
         }
         let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();

@@ -1,8 +1,7 @@
 //! The product in registers: rows of activations by a panel of weights, both in f32.
 
-use core::arch::x86_64::*;
-
 use super::values::{Bounds, EIGHT, SIZE, narrow8, numbers};
+use super::vector::{Eight, all, load_at, multiply_add, narrow_at, prefetch, store_at, widen_at, zero};
 use crate::plan::Op;
 
 /// Vectors of outputs of a panel, at most.
@@ -51,7 +50,7 @@ pub(super) struct Pixels {
 /// The outputs of one group for a block of pixels: pixel `p`'s begin at byte `p · stride` of `out`.
 ///
 /// `panel` is room for [`panel_floats`] values. Nothing happens where sizes do not fit each other, which a checked plan rules out.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 pub(super) fn product(
     op: &Op<'_>,
     group: usize,
@@ -100,7 +99,7 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
     fn panel<const ROWS: usize, const VECTORS: usize>(
         &self,
@@ -113,7 +112,7 @@ impl Block<'_> {
         let Some(panel) = panel.get_mut(..depth * VECTORS * 8) else { return };
         let Some(weights) = weights.get(..depth * VECTORS * EIGHT) else { return };
         unpack::<VECTORS>(weights, depth, panel);
-        let mut bias = [_mm256_setzero_ps(); VECTORS];
+        let mut bias = [zero(); VECTORS];
         for (index, bias) in bias.iter_mut().enumerate() {
             *bias = numbers(self.bias, (self.place + index) * 8);
         }
@@ -149,13 +148,13 @@ impl Block<'_> {
     }
 
     /// The pixels that begin at `starts`.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn tile<const ROWS: usize, const VECTORS: usize>(
         &self,
         starts: &[usize; 8],
         panel: &[f32],
-        bias: [__m256; VECTORS],
+        bias: [Eight; VECTORS],
         out: &mut [u8],
         width: usize,
     ) {
@@ -170,19 +169,18 @@ impl Block<'_> {
         for (index, sums) in sums.into_iter().enumerate() {
             for (vector, sum) in sums.into_iter().enumerate() {
                 let to = out.as_mut_ptr().wrapping_add(index * self.stride + vector * EIGHT);
-                let values = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.bounds.clamp(sum));
                 // SAFETY: there is room for the last row's last vector, and the store takes any alignment.
-                unsafe { _mm_storeu_si128(to.cast(), values) };
+                unsafe { narrow_at(to, self.bounds.clamp(sum)) };
             }
         }
     }
 
     /// The first `width` outputs of each row.
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline(never)]
     fn store_some<const ROWS: usize, const VECTORS: usize>(
         &self,
-        sums: [[__m256; VECTORS]; ROWS],
+        sums: [[Eight; VECTORS]; ROWS],
         out: &mut [u8],
         width: usize,
     ) {
@@ -198,7 +196,7 @@ impl Block<'_> {
 }
 
 /// `VECTORS` panels of eight outputs, one behind the other, as one in f32.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
 fn unpack<const VECTORS: usize>(weights: &[u8], depth: usize, panel: &mut [f32]) {
     if weights.len() < depth * VECTORS * EIGHT || panel.len() < depth * VECTORS * 8 {
@@ -208,13 +206,13 @@ fn unpack<const VECTORS: usize>(weights: &[u8], depth: usize, panel: &mut [f32])
         for vector in 0..VECTORS {
             let from = weights.as_ptr().wrapping_add((vector * depth + k) * EIGHT);
             // SAFETY: the weights are there, and the load takes any alignment.
-            let value = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) });
+            let value = unsafe { widen_at(from) };
             // SAFETY: there is room, and the store takes any alignment.
-            unsafe { _mm256_storeu_ps(panel.as_mut_ptr().wrapping_add((k * VECTORS + vector) * 8), value) };
+            unsafe { store_at(panel.as_mut_ptr().wrapping_add((k * VECTORS + vector) * 8), value) };
             if k.is_multiple_of(AHEAD) {
                 // The weights after these come while these are used.
                 let next = from.wrapping_add(VECTORS * depth * EIGHT);
-                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                prefetch(next);
             }
         }
     }
@@ -227,15 +225,15 @@ const AHEAD: usize = 4;
 ///
 /// # Safety
 /// The runs of every row lie in `values`, and the panel has `VECTORS` · 8 weights for each of their steps.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 #[inline]
 pub(super) unsafe fn sums<const ROWS: usize, const VECTORS: usize>(
     values: &[f32],
     starts: &[usize; 8],
     runs: Runs,
     panel: &[f32],
-    start: [__m256; VECTORS],
-) -> [[__m256; VECTORS]; ROWS] {
+    start: [Eight; VECTORS],
+) -> [[Eight; VECTORS]; ROWS] {
     let mut rows = [values.as_ptr(); ROWS];
     for (row, start) in rows.iter_mut().zip(starts) {
         *row = row.wrapping_add(*start);
@@ -247,17 +245,17 @@ pub(super) unsafe fn sums<const ROWS: usize, const VECTORS: usize>(
         for x in 0..across {
             let first = y * down_step + x * across_step;
             for k in first..first + len {
-                let mut now = [_mm256_setzero_ps(); VECTORS];
+                let mut now = [zero(); VECTORS];
                 for (index, now) in now.iter_mut().enumerate() {
                     // SAFETY: the panel has these weights for every step.
-                    *now = unsafe { _mm256_loadu_ps(weights.wrapping_add(index * 8)) };
+                    *now = unsafe { load_at(weights.wrapping_add(index * 8)) };
                 }
                 weights = weights.wrapping_add(VECTORS * 8);
                 for (sums, row) in sums.iter_mut().zip(rows) {
                     // SAFETY: the runs of every row lie in the values.
-                    let value = _mm256_set1_ps(unsafe { *row.wrapping_add(k) });
+                    let value = all(unsafe { *row.wrapping_add(k) });
                     for (sum, weight) in sums.iter_mut().zip(now) {
-                        *sum = _mm256_fmadd_ps(value, weight, *sum);
+                        *sum = multiply_add(value, weight, *sum);
                     }
                 }
             }
