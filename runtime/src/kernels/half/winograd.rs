@@ -16,6 +16,9 @@ const BAND_BYTES: usize = 192 * 1024;
 const PLACES: usize = 16;
 /// Tiles of a product.
 const TILES: usize = 6;
+/// Values between what belongs to one place and the next: without them distances would be large powers of two, for which a cache has few
+/// lines.
+const GAP: usize = 16;
 /// Vectors of outputs of a panel.
 const VECTORS: usize = 2;
 /// Products of a group of tiles: place by place, tile by tile.
@@ -50,7 +53,7 @@ fn band(op: &Op<'_>) -> (usize, usize) {
 fn parts(op: &Op<'_>) -> [usize; 3] {
     let (channels, (across, rows)) = (op.input().channels(), band(op));
     let tiles = across * rows;
-    [PLACES * channels * VECTORS * 8, tiles.div_ceil(TILES) * GROUP, PLACES * tiles * channels]
+    [PLACES * (channels * VECTORS * 8 + GAP), tiles.div_ceil(TILES) * GROUP, PLACES * (tiles * channels + GAP)]
 }
 
 pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
@@ -121,7 +124,7 @@ impl Band<'_> {
     fn activations(&self, input: &[u8], to: &mut [f32]) {
         let [height, width, channels] = self.op.input().shape;
         let [above, left] = self.op.window.pad;
-        let size = self.tiles * channels;
+        let size = self.tiles * channels + GAP;
         if to.len() < PLACES * size {
             return;
         }
@@ -154,7 +157,7 @@ impl Band<'_> {
                 for (x, column) in columns.into_iter().enumerate() {
                     for (y, value) in column.into_iter().enumerate() {
                         let at = (y * 4 + x) * size + tile * channels + chunk * 8;
-                        // SAFETY: there is room for `size` values in each of the places, and the store takes any alignment.
+                        // SAFETY: there is room for `tiles` · `channels` values in each of the places, and the store takes any alignment.
                         unsafe { store_at(to.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
@@ -167,8 +170,8 @@ impl Band<'_> {
     #[inline(never)]
     fn weights<const N: usize>(&self, first: usize, panel: &mut [f32]) {
         let channels = self.op.input().channels();
-        let size = channels * N;
-        if panel.len() < PLACES * size * 8 {
+        let size = channels * N * 8 + GAP;
+        if panel.len() < PLACES * size {
             return;
         }
         for vector in 0..N {
@@ -188,8 +191,8 @@ impl Band<'_> {
                 let (first, second, third) = (weights([a, b, c]), weights([d, e, f]), weights([g, h, i]));
                 for (x, ((a, b), c)) in first.into_iter().zip(second).zip(third).enumerate() {
                     for (y, value) in weights([a, b, c]).into_iter().enumerate() {
-                        let at = ((y * 4 + x) * size + channel * N + vector) * 8;
-                        // SAFETY: there is room for `size` vectors in each of the places, and the store takes any alignment.
+                        let at = (y * 4 + x) * size + (channel * N + vector) * 8;
+                        // SAFETY: there is room for `channels` · `N` vectors in each of the places, and the store takes any alignment.
                         unsafe { store_at(panel.as_mut_ptr().wrapping_add(at), value) };
                     }
                 }
@@ -209,7 +212,8 @@ impl Band<'_> {
     ) {
         let channels = self.op.input().channels();
         self.weights::<N>(first, panel);
-        let (panels, values) = (panel.chunks_exact(channels * N * 8), activations.chunks_exact(self.tiles * channels));
+        let (panels, values) =
+            (panel.chunks_exact(channels * N * 8 + GAP), activations.chunks_exact(self.tiles * channels + GAP));
         // Place by place, whose weights then stay in the first level of cache.
         for (place, (panel, values)) in panels.zip(values).take(PLACES).enumerate() {
             for (start, to) in (0..self.tiles).step_by(TILES).zip(products.chunks_exact_mut(GROUP)) {
@@ -219,7 +223,7 @@ impl Band<'_> {
                     *at = (start + index).min(self.tiles - 1) * channels;
                 }
                 let (runs, zeros) = (Runs::one(channels), [zero(); N]);
-                // SAFETY: the values are `tiles` · `channels`, the panel `channels` · `N` vectors.
+                // SAFETY: the values are at least `tiles` · `channels`, the panel is at least `channels` · `N` vectors.
                 let sums = unsafe { sums::<TILES, N>(values, &starts, runs, panel, zeros) };
                 let to = to.as_chunks_mut::<{ TILES * VECTORS * 8 }>().0.get_mut(place).map_or(&mut [][..], |to| to);
                 for (to, sum) in to.as_chunks_mut::<8>().0.iter_mut().zip(sums.as_flattened()) {
