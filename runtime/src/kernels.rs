@@ -14,7 +14,10 @@ pub mod cortex_m;
 pub mod generic;
 #[cfg(all(
     feature = "f16",
-    any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))
+    any(
+        all(target_arch = "x86_64", feature = "std"),
+        all(target_arch = "aarch64", target_feature = "neon", target_endian = "little")
+    )
 ))]
 mod half;
 #[cfg(feature = "std")]
