@@ -111,6 +111,33 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Numbers at fixed places of a record of known length: places are constants, so that each is one load without a check.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a, const N: usize>(pub(crate) &'a [u8; N]);
+
+#[allow(clippy::inline_always, reason = "the checks vanish only where the places are known")]
+impl<const N: usize> Fields<'_, N> {
+    #[inline(always)]
+    pub(crate) fn u8(self, at: usize) -> u8 {
+        self.0.get(at).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn i8(self, at: usize) -> i8 {
+        self.u8(at).cast_signed()
+    }
+
+    #[inline(always)]
+    pub(crate) fn u16(self, at: usize) -> u16 {
+        self.0.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_le_bytes(*bytes))
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32(self, at: usize) -> u32 {
+        self.0.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+}
+
 /// Puts typed values at the front of a caller's buffer.
 pub(crate) struct Writer<'a> {
     what: &'static str,

@@ -162,11 +162,18 @@ impl<'a> Plan<'a> {
         (0..self.ops.len()).filter_map(move |index| plan.op(index))
     }
 
-    /// Name of operator `index` in the model it was compiled from; empty where the plan carries no names.
+    /// The operators' names in the model that it was compiled from, in order; none where the plan carries no names.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        // Each is ended by a zero, so that what follows the last is no name. `parse` has checked that all is UTF-8.
+        let texts = self.names.split_last().map_or(&[][..], |(_, texts)| texts);
+        let count = if self.names.is_empty() { 0 } else { usize::MAX };
+        texts.split(|byte| *byte == 0).take(count).map(|text| core::str::from_utf8(text).unwrap_or_default())
+    }
+
+    /// Name of operator `index`; empty where the plan carries no names. Goes through those before it: for all, [`Plan::names`].
     #[must_use]
     pub fn name(&self, index: usize) -> &'a str {
-        let text = self.names.split(|byte| *byte == 0).nth(index).unwrap_or_default();
-        core::str::from_utf8(text).unwrap_or_default()
+        self.names().nth(index).unwrap_or_default()
     }
 
     /// The whole file.
@@ -175,10 +182,10 @@ impl<'a> Plan<'a> {
         self.bytes
     }
 
+    /// Tensor `index`, whose record [`check`] decodes before anything else.
     fn tensor(&self, index: usize) -> Result<Tensor> {
-        let record =
-            self.tensors.get(index).ok_or(Error::Malformed { what: WHAT, why: "a tensor that is not there" })?;
-        Tensor::decode(record)
+        let record = self.tensors.get(index);
+        record.map(Tensor::read).ok_or(Error::Malformed { what: WHAT, why: "a tensor that is not there" })
     }
 
     /// Bytes that tensor `index` takes; see [`Tensor::place`].

@@ -9,14 +9,14 @@ use core::ops::Range;
 
 use super::format::{ALIGN, MAX_WORK, NONE};
 use super::op::{Op, Record};
-use super::{Plan, WHAT};
+use super::{Plan, Tensor, WHAT};
 use crate::error::{Error, Result};
 
 pub(super) fn plan(plan: &Plan<'_>) -> Result<()> {
     require(!plan.ops.is_empty(), "no operators")?;
     let output = plan.tensor(plan.header.output)?;
-    for index in 0..plan.tensors.len() {
-        let tensor = plan.tensor(index)?;
+    for record in plan.tensors {
+        let tensor = Tensor::decode(record)?;
         require(tensor.range().end <= plan.header.arena_bytes, "a tensor lies outside the arena")?;
         let fits = tensor.offset.is_some() || (output.offset.is_none() && tensor.elements() <= output.elements());
         require(fits, "a tensor lies outside the caller's output")?;

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
-use super::format::{Code, FLAG_IN_PLACE, NONE, OP_BYTES};
+use super::format::{Code, FLAG_IN_PLACE, NONE, OP_BYTES, TENSOR_BYTES};
 use super::{Function, Plan, Requant, Tensor, WHAT};
-use crate::bytes::Reader;
+use crate::bytes::Fields;
 use crate::error::{Error, Result};
 
 /// Inputs that an operator can have.
@@ -55,7 +55,11 @@ pub struct Op<'a> {
     pub code: Code,
     /// Whether the output lies where the first input lay.
     pub in_place: bool,
-    inputs: [Option<Tensor>; MAX_INPUTS],
+    first: Tensor,
+    second: Tensor,
+    /// All inputs, by index; decoded when asked for, as few operators have more than two.
+    inputs: [u16; MAX_INPUTS],
+    tensors: &'a [[u8; TENSOR_BYTES]],
     /// What it gives.
     pub output: Tensor,
     /// The window of convolutions and poolings; the border (`pad`) of a Pad; axis numbers of a Transpose are in `kernel` and `stride[0]`.
@@ -87,18 +91,19 @@ impl<'a> Op<'a> {
     /// The first input.
     #[must_use]
     pub fn input(&self) -> Tensor {
-        self.inputs[0].unwrap_or(Tensor::EMPTY)
+        self.first
     }
 
     /// The second input, for operators of two.
     #[must_use]
     pub fn second(&self) -> Tensor {
-        self.inputs[1].unwrap_or(Tensor::EMPTY)
+        self.second
     }
 
     /// All inputs in order.
-    pub fn inputs(&self) -> impl Iterator<Item = Tensor> + use<> {
-        self.inputs.into_iter().flatten()
+    pub fn inputs(&self) -> impl Iterator<Item = Tensor> + use<'a> {
+        let tensors = self.tensors;
+        self.inputs.into_iter().filter_map(move |index| tensors.get(usize::from(index))).map(Tensor::read)
     }
 
     /// For every axis of a Transpose's output, the axis of the input that it comes from.
@@ -111,7 +116,7 @@ impl<'a> Op<'a> {
     /// Number of inputs.
     #[must_use]
     pub fn input_count(&self) -> usize {
-        self.inputs.iter().flatten().count()
+        self.inputs.iter().filter(|index| **index != NONE).count()
     }
 
     /// The part of the arena that it may use while it runs.
@@ -211,9 +216,10 @@ impl<'a> Op<'a> {
     }
 
     pub(super) fn decode(plan: &Plan<'a>, raw: &Record) -> Result<Self> {
-        let mut inputs = [None; MAX_INPUTS];
-        for (input, index) in inputs.iter_mut().zip(raw.inputs) {
-            *input = if index == NONE { None } else { Some(plan.tensor(usize::from(index))?) };
+        let optional = |index| if index == NONE { Ok(Tensor::EMPTY) } else { plan.tensor(usize::from(index)) };
+        let [first, second, others @ ..] = raw.inputs;
+        for index in others {
+            optional(index)?;
         }
         let output = plan.tensor(usize::from(raw.output))?;
         let requant = match raw.code {
@@ -230,7 +236,10 @@ impl<'a> Op<'a> {
         Ok(Self {
             code: raw.code,
             in_place: raw.in_place,
-            inputs,
+            first: optional(first)?,
+            second: optional(second)?,
+            inputs: raw.inputs,
+            tensors: plan.tensors,
             output,
             window: raw.window,
             groups: raw.groups,
@@ -245,9 +254,6 @@ impl<'a> Op<'a> {
         })
     }
 }
-
-/// Where a record says what its scratch is.
-const SCRATCH_AT: usize = 50;
 
 /// The bytes of an operator, as numbers.
 #[derive(Debug, Clone, Copy)]
@@ -276,79 +282,49 @@ pub(super) struct Record {
 impl Record {
     /// Indices of the inputs and of the output, without decoding the rest.
     pub(super) fn tensors(record: &[u8; OP_BYTES]) -> ([u16; MAX_INPUTS], u16) {
-        let [_, _, rest @ ..] = record;
-        let mut inputs = [NONE; MAX_INPUTS];
-        let (pairs, _) = rest.as_chunks::<2>();
-        for (input, bytes) in inputs.iter_mut().zip(pairs) {
-            *input = u16::from_le_bytes(*bytes);
-        }
-        (inputs, pairs.get(MAX_INPUTS).map_or(NONE, |bytes| u16::from_le_bytes(*bytes)))
+        let f = Fields(record);
+        ([f.u16(2), f.u16(4), f.u16(6), f.u16(8), f.u16(10), f.u16(12)], f.u16(14))
     }
 
     /// Whether the output lies where the first input lay.
     pub(super) fn is_in_place(record: &[u8; OP_BYTES]) -> bool {
-        let [_, flags, ..] = record;
-        u16::from(*flags) & FLAG_IN_PLACE != 0
+        u16::from(Fields(record).u8(1)) & FLAG_IN_PLACE != 0
     }
 
     /// Its part of the arena to work in.
     pub(super) fn scratch(record: &[u8; OP_BYTES]) -> Range<usize> {
-        let mut words = record.get(SCRATCH_AT..).unwrap_or_default().as_chunks::<4>().0.iter();
-        let mut next = || words.next().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
-        let start = next();
-        start..start.saturating_add(next())
+        let (start, len) = (Fields(record).u32(50) as usize, Fields(record).u32(54) as usize);
+        start..start.saturating_add(len)
     }
 
     pub(super) fn decode(record: &[u8; OP_BYTES]) -> Result<Self> {
-        let mut r = Reader::new(WHAT, record);
-        let code = Code::decode(u16::from(r.u8()?))?;
-        let flags = u16::from(r.u8()?);
-        if flags & !FLAG_IN_PLACE != 0 {
+        let f = Fields(record);
+        if u16::from(f.u8(1)) & !FLAG_IN_PLACE != 0 {
             return Err(Error::Malformed { what: WHAT, why: "unknown flags of an operator" });
         }
-        let mut inputs = [NONE; MAX_INPUTS];
-        for input in &mut inputs {
-            *input = r.u16()?;
-        }
-        let output = r.u16()?;
-        let (min, max) = (r.u8()?.cast_signed(), r.u8()?.cast_signed());
-        let mut window = [[0; 2]; 4];
-        for size in window.as_flattened_mut() {
-            *size = usize::from(r.u8()?);
-        }
-        let [kernel, stride, dilation, pad] = window;
-        let groups = usize::from(r.u16()?);
-        let (shift, left) = (r.u8()?, r.u8()?);
-        let weights = (r.u32()? as usize, r.u32()? as usize);
-        let (bias, multipliers) = (r.u32()? as usize, r.u32()? as usize);
-        let counts = (r.u16()?, r.u16()?);
-        let scratch = (r.u32()? as usize, r.u32()? as usize);
-        let (a, b) = (r.u32()?.cast_signed(), r.u32()?.cast_signed());
-        let reserved: [u8; 14] = r.array()?;
-        r.end()?;
-        if reserved != [0; 14] {
+        if u32::from(f.u16(66)) | f.u32(68) | f.u32(72) | f.u32(76) != 0 {
             return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
         }
-        let window = Window { kernel, stride, dilation, pad };
-        let in_place = flags & FLAG_IN_PLACE != 0;
+        let pair = |at: usize| [usize::from(f.u8(at)), usize::from(f.u8(at + 1))];
+        let (inputs, output) = Self::tensors(record);
         Ok(Self {
-            code,
-            in_place,
+            code: Code::decode(u16::from(f.u8(0)))?,
+            in_place: Self::is_in_place(record),
             inputs,
             output,
-            min,
-            max,
-            window,
-            groups,
-            shift,
-            left,
-            weights,
-            bias,
-            multipliers,
-            counts,
-            scratch,
-            a,
-            b,
+            min: f.i8(16),
+            max: f.i8(17),
+            window: Window { kernel: pair(18), stride: pair(20), dilation: pair(22), pad: pair(24) },
+            groups: usize::from(f.u16(26)),
+            shift: f.u8(28),
+            left: f.u8(29),
+            weights: (f.u32(30) as usize, f.u32(34) as usize),
+            bias: f.u32(38) as usize,
+            multipliers: f.u32(42) as usize,
+            counts: (f.u16(46), f.u16(48)),
+            scratch: (f.u32(50) as usize, f.u32(54) as usize),
+            a: f.u32(58).cast_signed(),
+            b: f.u32(62).cast_signed(),
         })
     }
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::WHAT;
 use super::format::{ALIGN, DType, IN_OUTPUT, MAX_BYTES, MAX_DIM, TENSOR_BYTES};
-use crate::bytes::Reader;
+use crate::bytes::Fields;
 use crate::error::{Error, Result};
 use crate::quant::QuantParams;
 
@@ -67,50 +67,59 @@ impl Tensor {
 
     /// The bytes that a tensor takes, of a record that was decoded before; the caller's output lies behind every arena.
     pub(super) fn place(record: &[u8; TENSOR_BYTES]) -> Range<usize> {
-        let mut words = record.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
-        let size: usize = match words.next().unwrap_or(0).to_le_bytes() {
-            [0, ..] => 1,
-            [1, ..] => 2,
-            _ => 4,
-        };
-        let bytes = words.by_ref().skip(1).take(3).fold(size, |bytes, axis| bytes.saturating_mul(axis as usize));
-        let start = words.next().filter(|offset| *offset != IN_OUTPUT).map_or(MAX_BYTES, |offset| offset as usize);
-        start..start.saturating_add(bytes)
+        let tensor = Self::read(record);
+        let start = tensor.offset.unwrap_or(MAX_BYTES);
+        start..start.saturating_add(tensor.bytes())
     }
 
-    pub(super) fn decode(record: &[u8; TENSOR_BYTES]) -> Result<Self> {
-        let mut r = Reader::new(WHAT, record);
-        let dtype = DType::decode(r.u8()?)?;
-        let reserved = r.u8()?;
-        let zero_point = r.u8()?.cast_signed();
-        let reserved = reserved | r.u8()?;
-        let scale = r.f32()?;
-        let mut shape = [0; 3];
-        for size in &mut shape {
-            *size = r.count("size of a tensor", MAX_DIM)?;
+    /// What a record says, unchecked.
+    pub(super) fn read(record: &[u8; TENSOR_BYTES]) -> Self {
+        let f = Fields(record);
+        let dtype = match f.u8(0) {
+            0 => DType::Int8,
+            1 => DType::F16,
+            _ => DType::F32,
+        };
+        let quant = QuantParams { scale: f32::from_bits(f.u32(4)), zero_point: f.i8(2) };
+        let offset = f.u32(20);
+        Self {
+            dtype,
+            shape: [f.u32(8) as usize, f.u32(12) as usize, f.u32(16) as usize],
+            quant,
+            offset: if offset == IN_OUTPUT { None } else { Some(offset as usize) },
         }
-        let offset = r.u32()?;
-        let (more, most) = (r.u32()?, r.u32()?);
-        if reserved != 0 || more != 0 || most != 0 {
+    }
+
+    /// What a record says, where that can be.
+    pub(super) fn decode(record: &[u8; TENSOR_BYTES]) -> Result<Self> {
+        let f = Fields(record);
+        DType::decode(f.u8(0))?;
+        let tensor = Self::read(record);
+        let Self { dtype, shape, quant, offset } = tensor;
+        if f.u8(1) != 0 || f.u8(3) != 0 || f.u32(24) != 0 || f.u32(28) != 0 {
             return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
+        }
+        for size in shape {
+            if size > MAX_DIM {
+                let (value, max) = (size as u64, MAX_DIM as u64);
+                return Err(Error::Bounds { what: "size of a tensor", value, min: 0, max });
+            }
         }
         let [h, w, c] = shape;
         let bytes = h.checked_mul(w).and_then(|n| n.checked_mul(c)).and_then(|n| n.checked_mul(dtype.bytes()));
         if bytes.is_none_or(|bytes| bytes == 0 || bytes > MAX_BYTES) {
             return Err(Error::Malformed { what: WHAT, why: "a tensor of no elements, or of too many" });
         }
-        let quant = QuantParams { scale, zero_point };
-        let is_plain = scale.to_bits() == 1f32.to_bits() && zero_point == 0;
+        let is_plain = quant.scale.to_bits() == 1f32.to_bits() && quant.zero_point == 0;
         if dtype == DType::Int8 {
             quant.check()?;
         } else if !is_plain {
             return Err(Error::Malformed { what: WHAT, why: "a float tensor with a scale" });
         }
-        let offset = (offset != IN_OUTPUT).then_some(offset as usize);
         if offset.is_some_and(|offset| !offset.is_multiple_of(ALIGN)) || (dtype == DType::F32) != offset.is_none() {
             return Err(Error::Malformed { what: WHAT, why: "a tensor lies where none may" });
         }
-        Ok(Self { dtype, shape, quant, offset })
+        Ok(tensor)
     }
 
     #[cfg(feature = "alloc")]
