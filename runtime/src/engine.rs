@@ -33,6 +33,7 @@ impl<'p> Engine<'p> {
     ///
     /// # Errors
     /// [`Error::NoKernel`], which names the operator.
+    #[inline(never)]
     pub fn new(plan: Plan<'p>, tier: &'static Tier) -> Result<Self> {
         let (mut packed_bytes, mut workspace_bytes) = (0usize, 0);
         for (index, op) in plan.ops().enumerate() {
@@ -137,6 +138,7 @@ impl<'p> Engine<'p> {
     ///
     /// # Errors
     /// [`Error::Buffer`] when a buffer is smaller than this engine wants; nothing was computed then.
+    #[inline(never)]
     pub fn run(&self, arena: &mut [u8], packed: &[u8], workspace: &mut [u8], output: &mut [f32]) -> Result<()> {
         self.run_each(arena, packed, workspace, output, |_, _, _| ())
     }

@@ -25,7 +25,7 @@ pub use tensor::Tensor;
 #[cfg(feature = "alloc")]
 pub use writer::{OpParts, PlanParts};
 
-use crate::bytes::crc32;
+use crate::bytes::{Fields, crc32};
 use crate::error::{Error, Result};
 use format::{HEADER_BYTES, MAGIC, OP_BYTES, TENSOR_BYTES, VERSION};
 
@@ -65,42 +65,57 @@ impl<'a> Plan<'a> {
 
     /// Header and tables, before what they say is checked.
     fn frame(bytes: &'a [u8]) -> Result<Self> {
-        let mut r = crate::bytes::Reader::new(WHAT, bytes);
-        let magic: [u8; 8] = r.array()?;
-        if magic != MAGIC {
-            let [a, b, c, d, ..] = magic;
+        let truncated = |needs| Error::Truncated { what: WHAT, needs, has: bytes.len() };
+        let Some(magic) = bytes.first_chunk() else { return Err(truncated(MAGIC.len())) };
+        if *magic != MAGIC {
+            let [a, b, c, d, ..] = *magic;
             return Err(Error::BadMagic { what: WHAT, found: [a, b, c, d] });
         }
-        let version = r.u16()?;
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(truncated(HEADER_BYTES));
+        };
+        let f = Fields(header);
+        let (version, flags, total, stored) = (f.u16(8), f.u16(10), f.u32(12) as usize, f.u32(16));
         if version != VERSION {
             return Err(Error::Version { what: WHAT, found: version, supported: VERSION });
         }
-        let flags = r.u16()?;
-        let total = r.u32()? as usize;
-        let stored = r.u32()?;
         if total != bytes.len() {
-            return Err(Error::Truncated { what: WHAT, needs: total, has: bytes.len() });
+            return Err(truncated(total));
         }
         let computed = crc32(bytes.get(format::CRC_START..).unwrap_or_default());
         if stored != computed {
             return Err(Error::Crc { what: WHAT, stored, computed });
         }
-        let arena_bytes = r.count("arena in bytes", format::MAX_BYTES)?;
-        let tensor_count = r.count("tensors", format::MAX_TENSORS)?;
-        let op_count = r.count("operators", format::MAX_OPS)?;
-        let (input, output) = (usize::from(r.u16()?), usize::from(r.u16()?));
-        let names_bytes = r.count("bytes of names", total)?;
-        let data_offset = r.count("offset of the data", total)?;
-        r.pad_to(HEADER_BYTES)?;
+        let count = |at: usize, what: &'static str, max: usize| {
+            let value = f.u32(at);
+            let refused = Error::Bounds { what, value: u64::from(value), min: 0, max: max as u64 };
+            if value as usize > max { Err(refused) } else { Ok(value as usize) }
+        };
+        let arena_bytes = count(20, "arena in bytes", format::MAX_BYTES)?;
+        let tensor_count = count(24, "tensors", format::MAX_TENSORS)?;
+        let op_count = count(28, "operators", format::MAX_OPS)?;
+        let (input, output) = (usize::from(f.u16(32)), usize::from(f.u16(34)));
+        let names_bytes = count(36, "bytes of names", total)?;
+        let data_offset = count(40, "offset of the data", total)?;
+        let malformed = |why| Err(Error::Malformed { what: WHAT, why });
         if flags & !format::FLAG_CHANNELS_FIRST != 0 {
-            return Err(Error::Malformed { what: WHAT, why: "unknown flags" });
+            return malformed("unknown flags");
         }
-        let (tensors, _) = r.bytes(tensor_count * TENSOR_BYTES)?.as_chunks();
-        let (ops, _) = r.bytes(op_count * OP_BYTES)?.as_chunks();
-        let names = r.bytes(names_bytes)?;
-        r.pad_to(format::ALIGN)?;
-        if data_offset != r.position() {
-            return Err(Error::Malformed { what: WHAT, why: "the data does not follow the tables" });
+        if (44..HEADER_BYTES).any(|at| f.u8(at) != 0) {
+            return malformed("reserved bytes are not zero");
+        }
+        let end = HEADER_BYTES + tensor_count * TENSOR_BYTES + op_count * OP_BYTES + names_bytes;
+        let tables = rest.split_at_checked(tensor_count * TENSOR_BYTES).and_then(|(tensors, rest)| {
+            let (ops, rest) = rest.split_at_checked(op_count * OP_BYTES)?;
+            let (names, rest) = rest.split_at_checked(names_bytes)?;
+            Some((tensors.as_chunks().0, ops.as_chunks().0, names, rest))
+        });
+        let Some((tensors, ops, names, rest)) = tables else { return Err(truncated(end)) };
+        if data_offset != end.next_multiple_of(format::ALIGN) {
+            return malformed("the data does not follow the tables");
+        }
+        if rest.iter().take(data_offset - end).any(|byte| *byte != 0) {
+            return malformed("padding is not zero");
         }
         let channels_first = flags & format::FLAG_CHANNELS_FIRST != 0;
         Ok(Self {
@@ -121,7 +136,7 @@ impl<'a> Plan<'a> {
     /// The input tensor.
     #[must_use]
     pub fn input(&self) -> Tensor {
-        self.tensor_or_empty(self.header.input)
+        self.tensor(self.header.input)
     }
 
     /// Whether the model takes its input as `[channels, height, width]`; the tensor is always `[height, width, channels]`.
@@ -133,7 +148,7 @@ impl<'a> Plan<'a> {
     /// The output tensor.
     #[must_use]
     pub fn output(&self) -> Tensor {
-        self.tensor_or_empty(self.header.output)
+        self.tensor(self.header.output)
     }
 
     /// Number of operators.
@@ -182,10 +197,10 @@ impl<'a> Plan<'a> {
         self.bytes
     }
 
-    /// Tensor `index`, whose record [`check`] decodes before anything else.
-    fn tensor(&self, index: usize) -> Result<Tensor> {
-        let record = self.tensors.get(index);
-        record.map(Tensor::read).ok_or(Error::Malformed { what: WHAT, why: "a tensor that is not there" })
+    /// Part of the file.
+    #[inline(never)]
+    fn block(&self, offset: usize, len: usize) -> Option<&'a [u8]> {
+        self.bytes.get(offset..)?.get(..len)
     }
 
     /// Bytes that tensor `index` takes; see [`Tensor::place`].
@@ -193,7 +208,9 @@ impl<'a> Plan<'a> {
         self.tensors.get(index).map_or(0..0, Tensor::place)
     }
 
-    fn tensor_or_empty(&self, index: usize) -> Tensor {
-        self.tensor(index).unwrap_or(Tensor::EMPTY)
+    /// Tensor `index`, whose record [`check`] decodes before anything else; empty where there is none.
+    #[inline(never)]
+    fn tensor(&self, index: usize) -> Tensor {
+        self.tensors.get(index).map_or(Tensor::EMPTY, Tensor::read)
     }
 }

@@ -12,17 +12,29 @@ use super::op::{Op, Record};
 use super::{Plan, Tensor, WHAT};
 use crate::error::{Error, Result};
 
+/// Why a plan is refused: two registers on a microcontroller, where [`Error`] is memory to fill at every check.
+struct Why(&'static str);
+
+type Checked = core::result::Result<(), Why>;
+
+impl From<Why> for Error {
+    fn from(Why(why): Why) -> Self {
+        Self::Malformed { what: WHAT, why }
+    }
+}
+
 pub(super) fn plan(plan: &Plan<'_>) -> Result<()> {
     require(!plan.ops.is_empty(), "no operators")?;
-    let output = plan.tensor(plan.header.output)?;
+    let ends = plan.header.input.max(plan.header.output);
+    require(ends < plan.tensors.len(), "an input or an output that is not there")?;
+    let output = plan.output();
     for record in plan.tensors {
         let tensor = Tensor::decode(record)?;
         require(tensor.range().end <= plan.header.arena_bytes, "a tensor lies outside the arena")?;
         let fits = tensor.offset.is_some() || (output.offset.is_none() && tensor.elements() <= output.elements());
         require(fits, "a tensor lies outside the caller's output")?;
     }
-    let input = plan.tensor(plan.header.input)?;
-    require(input.offset.is_some(), "the input lies outside the arena")?;
+    require(plan.input().offset.is_some(), "the input lies outside the arena")?;
     let mut work = 0u64;
     for record in plan.ops {
         let raw = Record::decode(record)?;
@@ -44,19 +56,21 @@ pub(super) fn plan(plan: &Plan<'_>) -> Result<()> {
     require(
         core::str::from_utf8(plan.names).is_ok() && is_whole && (plan.names.is_empty() || names == plan.ops.len()),
         "its names are not one text an operator",
-    )
+    )?;
+    Ok(())
 }
 
-fn bad<T>(why: &'static str) -> Result<T> {
-    Err(Error::Malformed { what: WHAT, why })
+fn bad(why: &'static str) -> Checked {
+    Err(Why(why))
 }
 
-fn require(holds: bool, why: &'static str) -> Result<()> {
+fn require(holds: bool, why: &'static str) -> Checked {
     if holds { Ok(()) } else { bad(why) }
 }
 
 /// Blocks lie behind the tables, aligned.
-fn data(plan: &Plan<'_>, raw: &Record) -> Result<()> {
+#[inline(never)]
+fn data(plan: &Plan<'_>, raw: &Record) -> Checked {
     for (offset, len) in
         [raw.weights, (raw.bias, usize::from(raw.counts.0)), (raw.multipliers, usize::from(raw.counts.1))]
     {
@@ -75,7 +89,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 
 /// The life of every tensor: written once, read only afterwards, and from the one to the last of the others nothing else is written over
 /// it. Quadratic in the number of operators, which the format bounds, and so it looks at no more of a record than it must.
-fn order(plan: &Plan<'_>) -> Result<()> {
+fn order(plan: &Plan<'_>) -> Checked {
     let (input, output) = (plan.header.input, plan.header.output);
     require(input != output, "the output is the input")?;
     for tensor in 0..plan.tensors.len() {
@@ -103,7 +117,7 @@ fn order(plan: &Plan<'_>) -> Result<()> {
 }
 
 /// Nothing is written over `tensor` from operator `first`, which makes it (or the start), up to `last`, which reads it last.
-fn unharmed(plan: &Plan<'_>, tensor: usize, first: usize, last: usize) -> Result<()> {
+fn unharmed(plan: &Plan<'_>, tensor: usize, first: usize, last: usize) -> Checked {
     let place = plan.place(tensor);
     for (index, record) in plan.ops.iter().enumerate().skip(first).take_while(|(index, _)| *index <= last) {
         let (inputs, made) = Record::tensors(record);

@@ -84,16 +84,17 @@ macro_rules! codes {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             pub(super) fn decode(code: u16) -> Result<Self> {
-                match code {
-                    $($code => Ok(Self::$name),)*
-                    other => Err(Error::Bounds { what: "operator code", value: u64::from(other), min: 1, max: 127 }),
-                }
+                // Not a `match`: see `name`.
+                let unknown = Error::Bounds { what: "operator code", value: u64::from(code), min: 1, max: 127 };
+                Self::ALL.iter().copied().find(|known| *known as u16 == code).ok_or(unknown)
             }
 
             /// The name, as in tables.
             #[must_use]
             pub fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
+                // Not a `match`, which compilers turn into code for each.
+                const NAMES: &[&str] = &[$(stringify!($name),)*];
+                Self::ALL.iter().zip(NAMES).find(|(code, _)| **code == self).map_or("", |(_, name)| name)
             }
         }
     };

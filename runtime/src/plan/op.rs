@@ -40,6 +40,7 @@ impl Window {
 
     /// Whether every output depends on the input at its own place alone.
     #[must_use]
+    #[inline(never)]
     pub fn is_pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0, 0]
     }
@@ -216,28 +217,30 @@ impl<'a> Op<'a> {
     }
 
     pub(super) fn decode(plan: &Plan<'a>, raw: &Record) -> Result<Self> {
-        let optional = |index| if index == NONE { Ok(Tensor::EMPTY) } else { plan.tensor(usize::from(index)) };
-        let [first, second, others @ ..] = raw.inputs;
-        for index in others {
-            optional(index)?;
+        let is_there = |index: u16| usize::from(index) < plan.tensors.len();
+        if !raw.inputs.into_iter().all(|index| index == NONE || is_there(index)) || !is_there(raw.output) {
+            return Err(Error::Malformed { what: WHAT, why: "a tensor that is not there" });
         }
-        let output = plan.tensor(usize::from(raw.output))?;
+        let tensor = |index: u16| plan.tensor(usize::from(index));
+        let [first, second, ..] = raw.inputs;
+        let output = tensor(raw.output);
         let requant = match raw.code {
             Code::Conv | Code::Depthwise | Code::Dense | Code::Mul | Code::AveragePool => {
                 Requant::from_parts(raw.shift, raw.left)?
             }
             _ => Requant::from_parts(Requant::MIN_SHIFT, 0)?,
         };
-        let block = |offset: usize, len: usize| -> Result<&'a [u8]> {
-            let end = offset.checked_add(len);
-            let outside = Error::Malformed { what: WHAT, why: "an operator's data lies outside the file" };
-            end.and_then(|end| plan.bytes.get(offset..end)).ok_or(outside)
+        let weights = plan.block(raw.weights.0, raw.weights.1);
+        let bias = plan.block(raw.bias, 4 * usize::from(raw.counts.0));
+        let multipliers = plan.block(raw.multipliers, 4 * usize::from(raw.counts.1));
+        let (Some(weights), Some(bias), Some(multipliers)) = (weights, bias, multipliers) else {
+            return Err(Error::Malformed { what: WHAT, why: "an operator's data lies outside the file" });
         };
         Ok(Self {
             code: raw.code,
             in_place: raw.in_place,
-            first: optional(first)?,
-            second: optional(second)?,
+            first: tensor(first),
+            second: tensor(second),
             inputs: raw.inputs,
             tensors: plan.tensors,
             output,
@@ -245,9 +248,9 @@ impl<'a> Op<'a> {
             groups: raw.groups,
             requant: requant.with_output(output.quant.zero_point, raw.min, raw.max)?,
             shift: raw.shift,
-            weights: block(raw.weights.0, raw.weights.1)?,
-            bias: block(raw.bias, 4 * usize::from(raw.counts.0))?,
-            multipliers: block(raw.multipliers, 4 * usize::from(raw.counts.1))?,
+            weights,
+            bias,
+            multipliers,
             scratch: raw.scratch,
             a: raw.a,
             b: raw.b,

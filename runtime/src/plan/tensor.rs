@@ -73,6 +73,7 @@ impl Tensor {
     }
 
     /// What a record says, unchecked.
+    #[inline(never)]
     pub(super) fn read(record: &[u8; TENSOR_BYTES]) -> Self {
         let f = Fields(record);
         let dtype = match f.u8(0) {
@@ -91,11 +92,15 @@ impl Tensor {
     }
 
     /// What a record says, where that can be.
+    #[inline(never)]
     pub(super) fn decode(record: &[u8; TENSOR_BYTES]) -> Result<Self> {
         let f = Fields(record);
         DType::decode(f.u8(0))?;
         let tensor = Self::read(record);
         let Self { dtype, shape, quant, offset } = tensor;
+        if cfg!(not(feature = "f16")) && dtype == DType::F16 {
+            return Err(Error::Malformed { what: WHAT, why: "a tensor in f16, which this build does not run" });
+        }
         if f.u8(1) != 0 || f.u8(3) != 0 || f.u32(24) != 0 || f.u32(28) != 0 {
             return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
         }

@@ -57,7 +57,7 @@ fn read_tensor(r: &mut Reader<'_>) -> Result<TensorPrep> {
     let [perm, axis, scales, offsets] = r.array()?;
     let too_long = |_| Error::Malformed { what: WHAT, why: "a list is too long" };
     let perm = heapless::Vec::from_slice(r.bytes(usize::from(perm))?).map_err(too_long)?;
-    let mut list = |len: u8| {
+    let mut list = |len: u8| -> Result<_> {
         let mut list = heapless::Vec::new();
         for _ in 0..len {
             list.push(r.f32()?).map_err(|_| Error::Malformed { what: WHAT, why: "a list is too long" })?;

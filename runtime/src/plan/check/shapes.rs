@@ -3,8 +3,7 @@
 #[cfg(feature = "f16")]
 mod half;
 
-use super::{bad, require};
-use crate::error::Result;
+use super::{Checked, bad, require};
 use crate::plan::Op;
 use crate::plan::format::{Code, DType};
 use crate::plan::op::MAX_INPUTS;
@@ -17,13 +16,18 @@ const SOFTMAX_LARGEST: i32 = 65_535;
 const FLOAT_LIMIT: f32 = (1u128 << 96) as f32;
 
 /// Sizes, element types and data of one operator.
-pub(super) fn op(op: &Op<'_>) -> Result<()> {
-    let counts = match op.code {
-        Code::Add | Code::Mul | Code::Add16 | Code::Mul16 | Code::MatMul16 => 2..=2,
-        Code::Concat => 1..=MAX_INPUTS,
-        _ => 1..=1,
+#[inline(never)]
+pub(super) fn op(op: &Op<'_>) -> Checked {
+    if cfg!(not(feature = "f16")) && op.code.is_f16() {
+        return bad("an operator in f16, which this build does not run");
+    }
+    let (least, most) = match op.code {
+        Code::Add | Code::Mul | Code::Add16 | Code::Mul16 | Code::MatMul16 => (2, 2),
+        Code::Concat => (1, MAX_INPUTS),
+        _ => (1, 1),
     };
-    require(counts.contains(&op.input_count()), "an operator with another number of inputs than it takes")?;
+    let count = op.input_count();
+    require(least <= count && count <= most, "an operator with another number of inputs than it takes")?;
     let (takes, gives) = types(op);
     require(op.inputs().all(|input| input.dtype == takes), "an operator on a tensor of the wrong type")?;
     require(op.output.dtype == gives, "an operator gives a tensor of the wrong type")?;
@@ -94,16 +98,16 @@ fn may_be_in_place(op: &Op<'_>) -> bool {
     }
 }
 
-fn same_shape(op: &Op<'_>) -> Result<()> {
+fn same_shape(op: &Op<'_>) -> Checked {
     require(op.input().shape == op.output.shape, "an operator that changes the shape")
 }
 
-fn same_elements(op: &Op<'_>) -> Result<()> {
+fn same_elements(op: &Op<'_>) -> Checked {
     require(op.input().elements() == op.output.elements(), "an operator that changes the number of elements")
 }
 
 /// exp(0) is among the values of every row, so that no sum is zero; what is larger would not be an exponential.
-fn softmax(op: &Op<'_>) -> Result<()> {
+fn softmax(op: &Op<'_>) -> Checked {
     let table = op.weights.as_chunks::<4>().0;
     let is_one = op.weights.len() == 1024 && Op::word(op.weights, 0) == SOFTMAX_ONE;
     let holds = |entry: &[u8; 4]| (0..=SOFTMAX_ONE).contains(&i32::from_le_bytes(*entry));
@@ -112,7 +116,7 @@ fn softmax(op: &Op<'_>) -> Result<()> {
 }
 
 /// The window lands inside the input, or in a border that is smaller than the window, and what would be another output does not fit.
-fn window(op: &Op<'_>) -> Result<()> {
+fn window(op: &Op<'_>) -> Checked {
     let w = &op.window;
     let sizes = [w.kernel, w.stride, w.dilation];
     require(sizes.as_flattened().iter().all(|size| *size > 0), "a window with a size of 0")?;
@@ -128,7 +132,7 @@ fn window(op: &Op<'_>) -> Result<()> {
 }
 
 /// int32 (multipliers f32 for float outputs) per output channel, padded to a multiple of 4.
-fn per_channel(op: &Op<'_>, padded: usize) -> Result<()> {
+fn per_channel(op: &Op<'_>, padded: usize) -> Checked {
     require(op.bias.len() == padded * 4, "a bias that is not one number an output channel")?;
     require(op.multipliers.len() == padded * 4, "multipliers that are not one an output channel")?;
     if op.output.dtype == DType::F32 {
@@ -138,13 +142,13 @@ fn per_channel(op: &Op<'_>, padded: usize) -> Result<()> {
 }
 
 /// A product with any accumulator is finite.
-fn float_multipliers(op: &Op<'_>, count: usize) -> Result<()> {
+fn float_multipliers(op: &Op<'_>, count: usize) -> Checked {
     let holds = |index| (0.0..FLOAT_LIMIT).contains(&f32::from_bits(Op::word(op.multipliers, index).cast_unsigned()));
     require((0..count).all(holds), "a real multiplier that is negative or not finite")
 }
 
 /// As many weights as `groups` of `outputs` × `depth` take in blocks of 4 × 4, and zeros where there is no output or no input.
-fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> Result<()> {
+fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> Checked {
     let depth = depth.and_then(|depth| Some((depth, depth.checked_next_multiple_of(4)?)));
     let (rows, bytes) = match depth {
         Some((_, padded)) => (outputs.div_ceil(4), padded.checked_mul(4)),
@@ -169,7 +173,7 @@ fn blocks(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> R
 }
 
 /// As many weights as `channels` × `taps` take in blocks of 4 channels and pairs of taps, and zeros where there is no channel or no tap.
-fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Result<()> {
+fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Checked {
     let pairs = taps.div_ceil(2);
     let whole = channels.div_ceil(4).checked_mul(8 * pairs);
     require(whole == Some(op.weights.len()), "weights of another size than the layer's")?;
@@ -189,7 +193,7 @@ fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Result<()> {
     Ok(())
 }
 
-fn conv(op: &Op<'_>) -> Result<()> {
+fn conv(op: &Op<'_>) -> Checked {
     window(op)?;
     let (inputs, outputs) = (op.input().channels(), op.output.channels());
     let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
@@ -201,7 +205,7 @@ fn conv(op: &Op<'_>) -> Result<()> {
     per_channel(op, op.groups * op.group_outputs().next_multiple_of(4))
 }
 
-fn depthwise(op: &Op<'_>) -> Result<()> {
+fn depthwise(op: &Op<'_>) -> Checked {
     window(op)?;
     let channels = op.input().channels();
     require(
@@ -212,7 +216,7 @@ fn depthwise(op: &Op<'_>) -> Result<()> {
     per_channel(op, channels.next_multiple_of(4))
 }
 
-fn dense(op: &Op<'_>) -> Result<()> {
+fn dense(op: &Op<'_>) -> Checked {
     let outputs = op.output.channels();
     require(op.output.elements() == outputs && op.groups == 1, "a dense layer whose output is not one row")?;
     blocks(op, 1, outputs, Some(op.depth()))?;
@@ -220,7 +224,7 @@ fn dense(op: &Op<'_>) -> Result<()> {
 }
 
 /// The second operand is as the first, one value a channel, or one value.
-fn operands(op: &Op<'_>) -> Result<()> {
+fn operands(op: &Op<'_>) -> Checked {
     let (a, b) = (op.input().shape, op.second().shape);
     let [.., channels] = a;
     require(
@@ -229,7 +233,7 @@ fn operands(op: &Op<'_>) -> Result<()> {
     )
 }
 
-fn elementwise(op: &Op<'_>) -> Result<()> {
+fn elementwise(op: &Op<'_>) -> Checked {
     operands(op)?;
     if op.code == Code::Mul {
         return require(
@@ -244,13 +248,13 @@ fn elementwise(op: &Op<'_>) -> Result<()> {
 }
 
 /// What poolings have in common.
-fn pooling(op: &Op<'_>) -> Result<()> {
+fn pooling(op: &Op<'_>) -> Checked {
     window(op)?;
     require(op.window.dilation == [1, 1], "a pooling with a dilation")?;
     require(op.input().channels() == op.output.channels(), "a pooling that changes the channels")
 }
 
-fn pool(op: &Op<'_>) -> Result<()> {
+fn pool(op: &Op<'_>) -> Checked {
     pooling(op)?;
     if op.code == Code::MaxPool {
         return require(op.input().quant == op.output.quant, "a maximum on another scale than its input");
@@ -270,14 +274,15 @@ fn always_full(op: &Op<'_>) -> bool {
     fits(0) && fits(1)
 }
 
-fn pad(op: &Op<'_>) -> Result<()> {
+#[inline(never)]
+fn pad(op: &Op<'_>) -> Checked {
     let ([h, w, c], [oh, ow, oc]) = (op.input().shape, op.output.shape);
     let [top, left] = op.window.pad;
     require(c == oc && h + top <= oh && w + left <= ow, "a border that does not fit its output")?;
     require(op.input().quant == op.output.quant, "a border on another scale")
 }
 
-fn transpose(op: &Op<'_>) -> Result<()> {
+fn transpose(op: &Op<'_>) -> Checked {
     let axes = op.transpose_axes();
     let mut seen = [false; 3];
     for (axis, size) in axes.into_iter().zip(op.output.shape) {
@@ -288,7 +293,7 @@ fn transpose(op: &Op<'_>) -> Result<()> {
     require(op.input().quant == op.output.quant, "a transposition on another scale")
 }
 
-fn resize(op: &Op<'_>) -> Result<()> {
+fn resize(op: &Op<'_>) -> Checked {
     let ([h, w, c], [oh, ow, oc]) = (op.input().shape, op.output.shape);
     require(c == oc && op.input().quant == op.output.quant, "a resizing that changes more than height and width")?;
     let maps = op.weights.as_chunks::<4>().0;
@@ -297,7 +302,7 @@ fn resize(op: &Op<'_>) -> Result<()> {
     require(maps.iter().enumerate().all(inside), "a resizing that reads outside its input")
 }
 
-fn concat(op: &Op<'_>) -> Result<()> {
+fn concat(op: &Op<'_>) -> Checked {
     let [oh, ow, oc] = op.output.shape;
     let mut channels = 0;
     for input in op.inputs() {

@@ -1,15 +1,14 @@
 //! Operators in f16.
 
 use super::{operands, pooling, same_elements, same_shape, window};
-use crate::error::Result;
 use crate::plan::Op;
-use crate::plan::check::{bad, require};
+use crate::plan::check::{Checked, bad, require};
 use crate::plan::format::{Code, PANEL};
 
 /// Bytes of an f16.
 const SIZE: usize = 2;
 
-pub(super) fn op(op: &Op<'_>) -> Result<()> {
+pub(super) fn op(op: &Op<'_>) -> Checked {
     match op.code {
         Code::Conv16 => conv(op),
         Code::Depthwise16 => depthwise(op),
@@ -45,13 +44,13 @@ pub(super) fn op(op: &Op<'_>) -> Result<()> {
 }
 
 /// Numbers, and in order.
-fn bounds(op: &Op<'_>) -> Result<()> {
+fn bounds(op: &Op<'_>) -> Checked {
     let (low, high) = op.bounds();
     require(low <= high, "bounds that are no numbers, or the wrong way round")
 }
 
 /// As many weights as `groups` of `outputs` × `depth` take in panels of 8 outputs, all of them finite, and zeros where there is no output.
-fn panels(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> Result<()> {
+fn panels(op: &Op<'_>, groups: usize, outputs: usize, depth: Option<usize>) -> Checked {
     let panel = depth.and_then(|depth| depth.checked_mul(PANEL * SIZE)).unwrap_or(0);
     let per_group = outputs.div_ceil(PANEL);
     let whole = panel.checked_mul(per_group).and_then(|bytes| bytes.checked_mul(groups));
@@ -74,19 +73,19 @@ fn is_finite(value: [u8; SIZE]) -> bool {
     u16::from_le_bytes(value) & 0x7C00 != 0x7C00
 }
 
-fn floats(bytes: &[u8], count: usize, why: &'static str) -> Result<()> {
+fn floats(bytes: &[u8], count: usize, why: &'static str) -> Checked {
     let finite = |at| f32::from_bits(Op::word(bytes, at).cast_unsigned()).is_finite();
     require(bytes.len() == count * 4 && (0..count).all(finite), why)
 }
 
 /// A bias for every output, padded to a multiple of 8, and no multipliers.
-fn bias(op: &Op<'_>, padded: usize) -> Result<()> {
+fn bias(op: &Op<'_>, padded: usize) -> Checked {
     floats(op.bias, padded, "a bias that is not one finite number an output channel")?;
     require(op.multipliers.is_empty(), "multipliers of an f16 layer")?;
     bounds(op)
 }
 
-fn conv(op: &Op<'_>) -> Result<()> {
+fn conv(op: &Op<'_>) -> Checked {
     window(op)?;
     let (inputs, outputs) = (op.input().channels(), op.output.channels());
     let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
@@ -95,7 +94,7 @@ fn conv(op: &Op<'_>) -> Result<()> {
     bias(op, op.groups * op.group_outputs().next_multiple_of(PANEL))
 }
 
-fn depthwise(op: &Op<'_>) -> Result<()> {
+fn depthwise(op: &Op<'_>) -> Checked {
     window(op)?;
     let channels = op.input().channels();
     require(
@@ -106,7 +105,7 @@ fn depthwise(op: &Op<'_>) -> Result<()> {
     bias(op, channels.next_multiple_of(PANEL))
 }
 
-fn dense(op: &Op<'_>) -> Result<()> {
+fn dense(op: &Op<'_>) -> Checked {
     let outputs = op.output.channels();
     require(op.output.elements() == outputs && op.groups == 1, "a dense layer whose output is not one row")?;
     panels(op, 1, outputs, Some(op.depth()))?;
@@ -114,7 +113,7 @@ fn dense(op: &Op<'_>) -> Result<()> {
 }
 
 /// Scale and summand a channel; number a is what is added to the variance.
-fn layer_norm(op: &Op<'_>) -> Result<()> {
+fn layer_norm(op: &Op<'_>) -> Checked {
     same_shape(op)?;
     let (epsilon, unused) = op.bounds();
     require(
@@ -128,7 +127,7 @@ fn layer_norm(op: &Op<'_>) -> Result<()> {
 }
 
 /// `[h, m, k]` · `[h, k, n]`, or `[h, n, k]` transposed; number a is the factor.
-fn mat_mul(op: &Op<'_>) -> Result<()> {
+fn mat_mul(op: &Op<'_>) -> Checked {
     let ([ah, m, k], [bh, rows, columns]) = (op.input().shape, op.second().shape);
     let (inner, n) = if op.shift == 1 { (columns, rows) } else { (rows, columns) };
     require(op.shift <= 1, "a matrix product that is neither plain nor transposed")?;
