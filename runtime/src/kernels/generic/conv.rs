@@ -12,7 +12,7 @@ pub static DEPTHWISE: Kernel = Kernel::in_place(Code::Depthwise, depthwise);
 pub static DENSE: Kernel = Kernel::in_place(Code::Dense, dense);
 
 /// Σ over `patch` of the products with four rows of weights in blocks of 4 × 4, onto `acc`. Wrapping.
-pub(super) fn dot4(patch: &[u8], blocks: &[u8], mut acc: [i32; 4]) -> [i32; 4] {
+fn dot4(patch: &[u8], blocks: &[u8], mut acc: [i32; 4]) -> [i32; 4] {
     for (xs, block) in patch.chunks(4).zip(blocks.as_chunks::<16>().0) {
         for (acc, row) in acc.iter_mut().zip(block.as_chunks::<4>().0) {
             for (x, w) in xs.iter().zip(row) {
@@ -24,7 +24,7 @@ pub(super) fn dot4(patch: &[u8], blocks: &[u8], mut acc: [i32; 4]) -> [i32; 4] {
 }
 
 /// Four int32 numbers from block `index` of a table.
-pub(super) fn four(table: &[u8], index: usize) -> [i32; 4] {
+fn four(table: &[u8], index: usize) -> [i32; 4] {
     let mut out = [0; 4];
     let words = table.as_chunks::<16>().0.get(index).map_or(&[][..], |block| block.as_chunks::<4>().0);
     for (to, from) in out.iter_mut().zip(words) {
@@ -33,15 +33,22 @@ pub(super) fn four(table: &[u8], index: usize) -> [i32; 4] {
     out
 }
 
-/// One row of outputs from one patch: every four outputs from their block of weights.
-fn row(patch: &[u8], op: &Op<'_>, group: usize, out: &mut [u8]) {
-    let depth = patch.len().next_multiple_of(4);
-    let groups_of_four = op.group_outputs().div_ceil(4);
-    let blocks = op.weights.chunks((4 * depth).max(1)).skip(group * groups_of_four);
-    for (index, (blocks, out)) in (group * groups_of_four..).zip(blocks.zip(out.chunks_mut(4))) {
-        let acc = dot4(patch, blocks, four(op.bias, index));
-        store(op.requant, acc, four(op.multipliers, index), out);
+/// One row of outputs from one patch, every four from their block of weights: calls `f` with the sums and the multipliers of each.
+#[inline(never)]
+pub(super) fn blocks(patch: &[u8], op: &Op<'_>, group: usize, f: &mut dyn FnMut([i32; 4], [i32; 4])) {
+    let bytes = (4 * patch.len().next_multiple_of(4)).max(1);
+    let count = op.group_outputs().div_ceil(4);
+    for (index, blocks) in op.weights.chunks(bytes).enumerate().skip(group * count).take(count) {
+        f(dot4(patch, blocks, four(op.bias, index)), four(op.multipliers, index));
     }
+}
+
+#[inline(never)]
+fn row(patch: &[u8], op: &Op<'_>, group: usize, out: &mut [u8]) {
+    let mut fours = out.chunks_mut(4);
+    blocks(patch, op, group, &mut |acc, multipliers| {
+        store(op.requant, acc, multipliers, fours.next().unwrap_or_default());
+    });
 }
 
 fn store(requant: Requant, acc: [i32; 4], multipliers: [i32; 4], out: &mut [u8]) {

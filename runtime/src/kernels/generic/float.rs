@@ -1,6 +1,6 @@
 //! Where int8 meets float: the model's input, and scores.
 
-use super::conv::{dot4, four};
+use super::conv::blocks;
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op, Tensor};
 
@@ -19,9 +19,14 @@ pub fn quantize(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mu
 }
 
 /// As [`quantize`], to f16: rounded to the nearest, to even at halves; beyond the range of f16 infinite.
+#[cfg(feature = "f16")]
 pub fn halve(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]) {
     fill(input, tensor, channels_first, bytes.as_chunks_mut().0, |x| narrow(x).to_le_bytes());
 }
+
+/// Never called: [`crate::plan::Plan::parse`] refuses tensors in f16 in a build without them.
+#[cfg(not(feature = "f16"))]
+pub fn halve(_: &[f32], _: &Tensor, _: bool, _: &mut [u8]) {}
 
 fn fill<const SIZE: usize>(
     input: &[f32],
@@ -30,18 +35,21 @@ fn fill<const SIZE: usize>(
     values: &mut [[u8; SIZE]],
     store: impl Fn(f32) -> [u8; SIZE],
 ) {
-    let channels = tensor.channels();
-    let planes = if channels_first { tensor.height() * tensor.width() } else { 0 };
-    for (index, pixel) in values.chunks_exact_mut(channels.max(1)).enumerate() {
-        for (channel, out) in pixel.iter_mut().enumerate() {
-            let place = if channels_first { channel * planes + index } else { index * channels + channel };
-            *out = store(input.get(place).copied().unwrap_or(0.0));
-        }
+    let (channels, pixels) = (tensor.channels(), tensor.height() * tensor.width());
+    for (index, out) in values.iter_mut().enumerate() {
+        let place = if channels_first {
+            // A checked plan has no tensor without channels.
+            index.checked_rem(channels).unwrap_or(0) * pixels + index.checked_div(channels).unwrap_or(0)
+        } else {
+            index
+        };
+        *out = store(input.get(place).copied().unwrap_or(0.0));
     }
 }
 
 /// The nearest f16, to even at halves, in integer operations that compilers turn into vectors; infinite from 65,520 on, and what is no
 /// number stays none.
+#[cfg(feature = "f16")]
 #[inline(always)]
 pub(crate) fn narrow(x: f32) -> u16 {
     let bits = x.to_bits();
@@ -65,13 +73,13 @@ pub(crate) fn narrow(x: f32) -> u16 {
 /// f32(accumulator) · multiplier, the multipliers being f32 here: input scale · weight scale.
 fn dense_float(op: &Op<'_>, memory: &mut Memory<'_>) {
     let input = memory.arena.get(op.input().range()).unwrap_or_default();
-    let blocks = op.weights.chunks((4 * op.depth().next_multiple_of(4)).max(1));
-    for (index, (blocks, out)) in blocks.zip(memory.output.chunks_mut(4)).enumerate() {
-        let acc = dot4(input, blocks, four(op.bias, index));
-        for ((out, acc), scale) in out.iter_mut().zip(acc).zip(four(op.multipliers, index)) {
-            *out = acc as f32 * f32::from_bits(scale.cast_unsigned());
+    let mut fours = memory.output.chunks_mut(4);
+    blocks(input, op, 0, &mut |acc, multipliers| {
+        let out = fours.next().unwrap_or_default();
+        for ((out, acc), multiplier) in out.iter_mut().zip(acc).zip(multipliers) {
+            *out = acc as f32 * f32::from_bits(multiplier.cast_unsigned());
         }
-    }
+    });
 }
 
 fn dequantize(op: &Op<'_>, memory: &mut Memory<'_>) {

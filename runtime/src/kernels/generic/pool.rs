@@ -23,7 +23,8 @@ fn pool<T: Copy>(
         let at = row_and_column(index, width);
         for (channel, out) in pixel.iter_mut().enumerate() {
             let (mut state, mut count) = (start, 0);
-            for place in (0..taps).filter_map(|tap| source(&op.window, at, tap, op.input().shape)) {
+            for tap in 0..taps {
+                let Some(place) = source(&op.window, at, tap, op.input().shape) else { continue };
                 let q = input.get(place * channels + channel).copied().unwrap_or(0);
                 state = fold(state, q.cast_signed());
                 count += 1;
