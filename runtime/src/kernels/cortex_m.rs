@@ -22,7 +22,7 @@ pub use conv::CONV;
 pub use dense::{DENSE, DENSE_FLOAT};
 pub use depthwise::DEPTHWISE;
 pub use elementwise::ADD;
-pub use pool::{AVERAGE_POOL, MAX_POOL};
+pub use pool::{AVERAGE_POOL, MAX_POOL, MEAN_FLOAT};
 
 /// Every int8 operator, for microcontrollers.
 pub static TIER: Tier = Tier {
@@ -45,7 +45,7 @@ pub static TIER: Tier = Tier {
         &generic::SOFTMAX_FLOAT,
         &generic::RESHAPE,
         &generic::DEQUANTIZE,
-        &generic::MEAN_FLOAT,
+        &MEAN_FLOAT,
         #[cfg(feature = "f16")]
         &generic::half::CONV,
         #[cfg(feature = "f16")]

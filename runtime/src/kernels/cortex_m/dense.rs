@@ -45,29 +45,22 @@ fn float(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let layer = layer(op)?;
     let row = memory.arena.get(padded(op, &layer))?.as_ptr();
     let out = memory.output.get_mut(..op.output.channels())?;
-    let (whole, rest) = out.as_chunks_mut::<4>();
-    let blocks = Single::new(&layer, 0, whole.len())?.sums();
-    let last = if rest.is_empty() { None } else { Some(Single::new(&layer, whole.len(), 1)?.sums()) };
-    let scale = |sums: [i32; 4], multipliers: &[i32; 4]| {
-        let [a, b, c, d] = sums;
-        let [e, f, g, h] = multipliers.map(|bits| f32::from_bits(bits.cast_unsigned()));
-        [a as f32 * e, b as f32 * f, c as f32 * g, d as f32 * h]
-    };
-    let (multipliers, _) = layer.multipliers.as_chunks::<4>();
-    if !whole.is_empty() {
-        // SAFETY: the row has as many bytes as the layer's steps take, `whole` four words a block.
-        unsafe { single(&raw const blocks, row, whole.as_mut_ptr().cast()) };
+    // The sums first, as bits.
+    let (whole, rest) = (out.len() / 4, out.len() % 4);
+    let blocks = Single::new(&layer, 0, whole)?.sums();
+    if whole > 0 {
+        // SAFETY: the row has as many bytes as the layer's steps take, `out` four words a block and more.
+        unsafe { single(&raw const blocks, row, out.as_mut_ptr().cast()) };
     }
-    for (four, multipliers) in whole.iter_mut().zip(multipliers) {
-        *four = scale(four.map(|sum| sum.to_bits().cast_signed()), multipliers);
-    }
-    if let Some((last, multipliers)) = last.zip(multipliers.last()) {
+    if rest > 0 {
+        let last = Single::new(&layer, whole, 1)?.sums();
         let mut sums = [0; 4];
         // SAFETY: as above, one block.
         unsafe { single(&raw const last, row, sums.as_mut_ptr().cast()) };
-        for (out, value) in rest.iter_mut().zip(scale(sums, multipliers)) {
-            *out = value;
-        }
+        out.iter_mut().skip(4 * whole).zip(sums).for_each(|(out, sum)| *out = f32::from_bits(sum));
+    }
+    for (out, multiplier) in out.iter_mut().zip(layer.multipliers) {
+        *out = out.to_bits().cast_signed() as f32 * f32::from_bits(multiplier.cast_unsigned());
     }
     Some(())
 }

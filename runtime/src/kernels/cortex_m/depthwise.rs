@@ -4,7 +4,7 @@
 //! values of neighbouring tap rows lie in pairs, and so do the weights, so that one `smlad` takes two taps.
 
 use super::instructions::{pack4, pkhbt, pkhtb, requantize, smlabb, smlad, smlatt, sxtb16, sxtb16_ror8};
-use super::layer::{clamp, numbers};
+use super::layer::{clamp, words};
 use super::micro::{Row, columns, columns_bottom, columns_top, depthwise as row3x3};
 use crate::kernels::{Kernel, Memory, generic};
 use crate::plan::{Code, Op, Window};
@@ -34,62 +34,75 @@ fn column_words(window: &Window) -> usize {
 fn run(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let window = op.window;
     let channels = op.output.channels();
-    let words = column_words(&window);
+    let column = column_words(&window);
     let [_, extent] = window.extent();
     // One window has to fit the strip, and the weights of four channels their place.
-    let fits = words * extent <= STRIP && words * window.kernel[1] + BESIDE <= BLOCK;
+    let fits = column * extent <= STRIP && column * window.kernel[1] + BESIDE <= BLOCK;
     if !channels.is_multiple_of(4) || !fits || op.requant.left() != 0 {
         return None;
     }
-    let (bias, multipliers) = (numbers(op.bias)?, numbers(op.multipliers)?);
+    let (bias, multipliers) = (words(op.bias)?.as_chunks::<4>().0, words(op.multipliers)?.as_chunks::<4>().0);
     let (input, output) = memory.pair(op.input().range(), op.output.range());
     let rows = Rows::new(op, input, output)?;
-    let weights = op.weights.chunks_exact((4 * window.taps().next_multiple_of(2)).max(1));
-    let tables = bias.as_chunks::<4>().0.iter().zip(multipliers.as_chunks::<4>().0);
-    let (mut block, mut strip) = ([0; BLOCK], [0; STRIP]);
-    for (index, (weights, (bias, multipliers))) in weights.zip(tables).take(channels / 4).enumerate() {
-        prepare(op, weights, bias, multipliers, &mut block);
+    let size = 4 * window.taps().next_multiple_of(2);
+    let mut block = [0; BLOCK];
+    let mut strip = [0; STRIP];
+    for index in 0..channels / 4 {
+        let weights = op.weights.get(index * size..)?.get(..size)?;
+        let (bias, multipliers) = (bias.get(index)?, multipliers.get(index)?);
+        prepare(op, weights, bias, multipliers, &mut block)?;
         rows.run(index, &block, &mut strip);
     }
     Some(())
 }
 
 /// Biases, for every tap column the weights in the order of the strip's columns, multipliers, high word, shift.
-fn prepare(op: &Op<'_>, weights: &[u8], bias: &[i32; 4], multipliers: &[i32; 4], block: &mut [u32; BLOCK]) {
-    let [rows, columns] = op.window.kernel;
+#[inline(never)]
+fn prepare(
+    op: &Op<'_>,
+    weights: &[u8],
+    bias: &[u32; 4],
+    multipliers: &[u32; 4],
+    block: &mut [u32; BLOCK],
+) -> Option<()> {
+    let (to, rest) = block.split_first_chunk_mut()?;
+    *to = *bias;
+    let rest = if op.window.kernel == [3, 3] {
+        let (to, rest) = rest.split_at_mut_checked(18)?;
+        weights3x3(weights, to.as_chunks_mut().0);
+        rest
+    } else {
+        let (to, rest) = rest.split_at_mut_checked(column_words(&op.window) * op.window.kernel[1])?;
+        spread(&op.window, weights, to);
+        rest
+    };
+    let (to, rest) = rest.split_first_chunk_mut()?;
+    *to = *multipliers;
+    *rest.first_chunk_mut()? =
+        [op.requant.high_word().cast_unsigned(), u32::from(op.requant.shift()).saturating_sub(32)];
+    Some(())
+}
+
+/// The weights of any window, column by column: pairs of neighbouring rows, then the last row where their number is odd.
+fn spread(window: &Window, weights: &[u8], to: &mut [u32]) {
+    let [rows, columns] = window.kernel;
     // a₀ a₁ b₀ b₁ a₂ a₃ b₂ b₃ for taps a, b and channels 0 to 3 of the block.
     let at = |row: usize, column: usize, channel: usize| {
         let tap = row * columns + column;
         let place = tap / 2 * 8 + channel / 2 * 4 + tap % 2 * 2 + channel % 2;
         u32::from(i16::from(weights.get(place).copied().unwrap_or(0).cast_signed()).cast_unsigned())
     };
-    let shift = u32::from(op.requant.shift()).saturating_sub(32);
-    let mut to = block.iter_mut();
-    let mut put = |word: u32| {
-        if let Some(to) = to.next() {
-            *to = word;
-        }
-    };
-    bias.iter().for_each(|bias| put(bias.cast_unsigned()));
-    if op.window.kernel == [3, 3] {
-        weights3x3(weights).as_flattened().iter().for_each(|word| put(*word));
-    } else {
-        for column in 0..columns {
-            for row in (0..rows - rows % 2).step_by(2) {
-                (0..4).for_each(|channel| put(at(row, column, channel) | at(row + 1, column, channel) << 16));
-            }
-            if rows % 2 == 1 {
-                (0..2).for_each(|channel| put(at(rows - 1, column, channel) | at(rows - 1, column, channel + 2) << 16));
-            }
+    for (column, words) in to.chunks_exact_mut(column_words(window).max(1)).enumerate() {
+        for (place, word) in words.iter_mut().enumerate() {
+            let (row, channel) = (place / 4 * 2, place % 4);
+            let second = if row + 1 < rows { at(row + 1, column, channel) } else { at(row, column, channel + 2) };
+            *word = at(row, column, channel) | second << 16;
         }
     }
-    multipliers.iter().for_each(|multiplier| put(multiplier.cast_unsigned()));
-    put(op.requant.high_word().cast_unsigned());
-    put(shift);
 }
 
 /// The weights of 3 × 3 taps: flat pairs of taps become pairs of neighbouring rows.
-fn weights3x3(weights: &[u8]) -> [[u32; 6]; 3] {
+fn weights3x3(weights: &[u8], to: &mut [[u32; 6]]) {
     // For each pair of taps, channels 0 and 1, then 2 and 3.
     let mut words = [0; 10];
     for (word, bytes) in words.iter_mut().zip(weights.as_chunks::<4>().0) {
@@ -102,11 +115,12 @@ fn weights3x3(weights: &[u8]) -> [[u32; 6]; 3] {
     let ([g0, g1, g2, g3], [i0, i1, i2, i3]) = (t67, t8);
     let both = |low: u32, high: u32| low & 0xffff | high & 0xffff_0000;
     let cross = |low: u32, high: u32| low >> 16 | high << 16;
-    [
-        [both(a0, b0), both(a1, b1), both(a2, b2), both(a3, b3), pkhbt(g0, g2), pkhbt(g1, g3)],
-        [cross(a0, c0), cross(a1, c1), cross(a2, c2), cross(a3, c3), pkhtb(g0, g2), pkhtb(g1, g3)],
-        [both(b0, c0), both(b1, c1), both(b2, c2), both(b3, c3), pkhbt(i0, i2), pkhbt(i1, i3)],
-    ]
+    let first = [both(a0, b0), both(a1, b1), both(a2, b2), both(a3, b3), pkhbt(g0, g2), pkhbt(g1, g3)];
+    let second = [cross(a0, c0), cross(a1, c1), cross(a2, c2), cross(a3, c3), pkhtb(g0, g2), pkhtb(g1, g3)];
+    let third = [both(b0, c0), both(b1, c1), both(b2, c2), both(b3, c3), pkhbt(i0, i2), pkhbt(i1, i3)];
+    for (to, word) in to.as_flattened_mut().iter_mut().zip([first, second, third].as_flattened()) {
+        *to = *word;
+    }
 }
 
 /// The tensors, and how windows lie in them.
@@ -160,6 +174,7 @@ impl Rows {
     }
 
     /// All outputs of four channels. Parts of rows whose columns fit the strip, one below the other.
+    #[inline(never)]
     fn run(&self, index: usize, block: &[u32; BLOCK], strip: &mut [u32; STRIP]) {
         let ([top, left], [down, right]) = (self.window.pad, self.window.stride);
         let [_, extent] = self.window.extent();

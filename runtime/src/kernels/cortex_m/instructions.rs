@@ -46,6 +46,7 @@ instruction! {
 }
 instruction! {
     /// `sum` and bytes 0 and 2 of `x`, as two int16 each, wrapping.
+    #[cfg(hone_dsp)]
     sxtab16(sum: u32, x: u32) -> u32, "sxtab16 {out}, {sum}, {x}", {
         let ([a, b], [c, d]) = (halves(sum), halves(sxtb16(x)));
         word([a + c, b + d])
@@ -53,6 +54,7 @@ instruction! {
 }
 instruction! {
     /// `sum` and bytes 1 and 3 of `x`, as two int16 each, wrapping.
+    #[cfg(hone_dsp)]
     sxtab16_ror8(sum: u32, x: u32) -> u32, "sxtab16 {out}, {sum}, {x}, ror #8", sxtab16(sum, x.rotate_right(8))
 }
 instruction! {
@@ -100,8 +102,8 @@ macro_rules! choose {
                 let out: u32;
                 // SAFETY: reads and writes registers and the GE flags alone, and build.rs has found that the processor has it.
                 unsafe {
-                    core::arch::asm!("ssub8 {out}, {a}, {b}", $text, out = out(reg) out, a = in(reg) a, b = in(reg) b,
-                        options(pure, nomem, nostack));
+                    core::arch::asm!("ssub8 {flags}, {a}, {b}", $text, flags = out(reg) _, a = inout(reg) a => out,
+                        b = in(reg) b, options(pure, nomem, nostack));
                 }
                 out
             }
@@ -113,11 +115,11 @@ macro_rules! choose {
 
 choose! {
     /// The greater of each of four int8.
-    max4, "sel {out}, {a}, {b}", i8::max
+    max4, "sel {a}, {a}, {b}", i8::max
 }
 choose! {
     /// The lesser of each of four int8.
-    min4, "sel {out}, {b}, {a}", i8::min
+    min4, "sel {a}, {b}, {a}", i8::min
 }
 
 #[cfg(not(hone_dsp))]

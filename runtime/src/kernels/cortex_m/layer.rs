@@ -1,28 +1,31 @@
 //! From an operator's bytes to what the inner loops take: words, aligned.
 
+use core::slice;
+
 use super::instructions::{max4, min4};
 use super::micro::Layer;
 use crate::plan::Op;
 
 /// `bytes` as words; `None` where they do not begin at a multiple of 4.
 pub fn words(bytes: &[u8]) -> Option<&[u32]> {
-    // SAFETY: any four bytes are a u32.
-    let (before, words, _) = unsafe { bytes.align_to::<u32>() };
-    before.is_empty().then_some(words)
+    // SAFETY: the address was looked at, any four bytes are a u32, and there are so many.
+    is_aligned(bytes).then(|| unsafe { slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 4) })
 }
 
 /// As [`words`], to write.
 pub fn words_mut(bytes: &mut [u8]) -> Option<&mut [u32]> {
-    // SAFETY: any four bytes are a u32, and back.
-    let (before, words, _) = unsafe { bytes.align_to_mut::<u32>() };
-    before.is_empty().then_some(words)
+    // SAFETY: as above, and any u32 is four bytes.
+    is_aligned(bytes).then(|| unsafe { slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / 4) })
 }
 
 /// As [`words`], signed.
 pub fn numbers(bytes: &[u8]) -> Option<&[i32]> {
-    // SAFETY: any four bytes are an i32.
-    let (before, numbers, _) = unsafe { bytes.align_to::<i32>() };
-    before.is_empty().then_some(numbers)
+    // SAFETY: as for `words`.
+    is_aligned(bytes).then(|| unsafe { slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 4) })
+}
+
+fn is_aligned(bytes: &[u8]) -> bool {
+    bytes.as_ptr().addr().is_multiple_of(4)
 }
 
 /// The layer of a convolution or dense operator; `None` where its data is not aligned, or accumulators are to be shifted left first.
@@ -49,10 +52,12 @@ pub fn clamp(op: &Op<'_>, bytes: &mut [u8]) {
     }
     let all = |bound: i8| u32::from(bound.cast_unsigned()) * 0x0101_0101;
     let (least, greatest) = (all(min), all(max));
-    // SAFETY: any four bytes are a u32, and back.
-    let (before, words, after) = unsafe { bytes.align_to_mut::<u32>() };
-    words.iter_mut().for_each(|word| *word = min4(max4(*word, least), greatest));
-    for q in before.iter_mut().chain(after) {
+    let mut done = 0;
+    if let Some(words) = words_mut(bytes) {
+        words.iter_mut().for_each(|word| *word = min4(max4(*word, least), greatest));
+        done = 4 * words.len();
+    }
+    for q in bytes.iter_mut().skip(done) {
         *q = q.cast_signed().max(min).min(max).cast_unsigned();
     }
 }
