@@ -10,5 +10,7 @@ pub fn exit(well: bool) -> ! {
     let reason = if well { APPLICATION_EXIT } else { RUN_TIME_ERROR };
     // SAFETY: a debugger, or an emulator with semihosting, answers the breakpoint; without one the processor halts here.
     unsafe { asm!("bkpt 0xab", inout("r0") SYS_EXIT => _, in("r1") reason) };
-    loop {}
+    loop {
+        core::hint::spin_loop();
+    }
 }
