@@ -6,24 +6,17 @@ use hone_runtime::plan::Plan;
 
 use super::board::BOARDS;
 use super::job::{self, Case};
-use super::peers::CMSIS_NN;
+use super::peers::{CMSIS_NN, Peer};
 use super::qemu::{self, Line};
 use super::synthetic;
 use crate::step::Result;
-
-/// One operator on one board.
-struct Layer {
-    name: String,
-    macs: u64,
-    elements: u64,
-    instructions: u64,
-}
 
 /// One model on one board.
 struct Run {
     instructions: u64,
     stack: u64,
-    layers: Vec<Layer>,
+    /// Instructions of every operator.
+    layers: Vec<u64>,
 }
 
 /// Measures all models on all boards and prints the tables.
@@ -51,15 +44,14 @@ pub fn run(folder: Option<&Path>) -> Result {
     for (case, peer) in cases.iter().zip(&CMSIS_NN) {
         let plan = Plan::parse(&case.plan).map_err(|e| format!("{}: {e}", case.name))?;
         let macs: u64 = plan.ops().map(|op| op.macs()).sum();
-        let (mut columns, mut stack) = (Vec::new(), 0);
+        let (mut columns, mut stack, mut runs) = (Vec::new(), 0, Vec::new());
         for ((board, image), theirs) in BOARDS.iter().zip(&images).zip(peer.instructions) {
             let ours = measure(&plan, &qemu::run(board, image, &job::bytes(std::slice::from_ref(case), &[], false))?)?;
             columns.push(format!("{} ({})", thousands(ours.instructions), thousands(theirs)));
             stack = stack.max(ours.stack);
-            if board.core == "M4F" {
-                profiles.push((peer.name, ours));
-            }
+            runs.push(ours);
         }
+        profiles.push(runs);
         println!(
             "| {} | {} | {} | {} ({}) | {stack} | {} |",
             peer.name,
@@ -70,35 +62,48 @@ pub fn run(folder: Option<&Path>) -> Result {
             thousands(case.plan.len() as u64)
         );
     }
-    for (name, run) in profiles {
-        println!("\n{name} on M4F, {} instructions, by operator\n", thousands(run.instructions));
-        println!("| operator | MAC | instructions | a MAC | a value |\n|---|--:|--:|--:|--:|");
-        for layer in run.layers {
-            let each =
-                |of: u64| if of == 0 { "–".into() } else { format!("{:.2}", layer.instructions as f64 / of as f64) };
-            let (macs, values) = (each(layer.macs), each(layer.elements));
-            println!(
-                "| {} | {} | {} | {macs} | {values} |",
-                layer.name,
-                thousands(layer.macs),
-                thousands(layer.instructions)
-            );
-        }
+    println!("\nInstructions per multiply-accumulate by operator; per value of the result where there is none");
+    for ((case, peer), runs) in cases.iter().zip(&CMSIS_NN).zip(&profiles) {
+        let plan = Plan::parse(&case.plan).map_err(|e| format!("{}: {e}", case.name))?;
+        layers(peer, &plan, runs);
     }
     Ok(())
+}
+
+/// The table of one model, board by board.
+fn layers(peer: &Peer, plan: &Plan<'_>, runs: &[Run]) {
+    let cores = BOARDS.each_ref().map(|board| board.core).join(" | ");
+    println!("\n| {} | MAC | values | {cores} | CMSIS-NN, M4F |", peer.name);
+    println!("|---|--:|--:|{}--:|", "--:|".repeat(BOARDS.len()));
+    for (index, op) in plan.ops().enumerate() {
+        let (macs, values) = (op.macs(), op.output.elements() as u64);
+        let each = |run: &Run| {
+            let instructions = run.layers.get(index).copied().unwrap_or(0) as f64;
+            match macs {
+                0 => format!("{:.1} a value", instructions / values.max(1) as f64),
+                _ => format!("{:.2}", instructions / macs as f64),
+            }
+        };
+        let columns: Vec<String> = runs.iter().map(each).collect();
+        println!(
+            "| {} {} | {} | {} | {} | {} |",
+            op.code.name(),
+            plan.name(index),
+            thousands(macs),
+            thousands(values),
+            columns.join(" | "),
+            peer.layer(&op).unwrap_or("")
+        );
+    }
 }
 
 fn measure(plan: &Plan<'_>, text: &str) -> Result<Run> {
     let lines = Line::all(text);
     let one = |word: &str| lines.iter().find(|line| line.word == word).ok_or(format!("the device reports no {word}"));
-    let mut layers = Vec::new();
-    for (index, line) in lines.iter().filter(|line| line.word == "operator").enumerate() {
-        layers.push(Layer {
-            name: format!("{} {}", line.name, plan.name(index)),
-            macs: line.number("macs")?,
-            elements: line.number("elements")?,
-            instructions: line.number("instructions")?,
-        });
+    let operators = lines.iter().filter(|line| line.word == "operator");
+    let layers = operators.map(|line| line.number("instructions")).collect::<Result<Vec<u64>>>()?;
+    if layers.len() != plan.len() {
+        return Err(format!("the device reports {} operators of {}", layers.len(), plan.len()));
     }
     Ok(Run { instructions: one("run")?.number("instructions")?, stack: one("stack")?.number("bytes")?, layers })
 }

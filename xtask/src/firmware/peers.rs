@@ -1,5 +1,7 @@
 //! What the four models take with CMSIS-NN.
 
+use hone_runtime::plan::{Code, Op};
+
 /// One model.
 #[derive(Debug)]
 pub struct Peer {
@@ -35,3 +37,28 @@ pub const CMSIS_NN: [Peer; 4] = [
     },
     Peer { file: "ad", name: "AD autoencoder", instructions: [952_472, 570_205, 579_524, 579_079], arena: 768 },
 ];
+
+impl Peer {
+    /// Instructions per multiply-accumulate (per value, where it says so) that the same layer takes on the M4F, where that is known; its
+    /// best build, but for those marked with -O3.
+    pub fn layer(&self, op: &Op<'_>) -> Option<&'static str> {
+        let channels =
+            (op.input().elements() / (op.input().height() * op.input().width()).max(1), op.output.channels());
+        Some(match (self.file, op.code, op.window.kernel, channels) {
+            (_, Code::Softmax | Code::SoftmaxFloat, ..) => "540 a value",
+            ("kws", Code::Conv, [10, 4], _) => "3.32",
+            ("kws", Code::Depthwise, ..) => "6.99",
+            ("kws", Code::Conv, [1, 1], (64, 64)) => "2.00",
+            ("ic", Code::Conv, [3, 3], (3, _)) => "4.50",
+            ("ic", Code::Conv, [3, 3], (64, 64)) => "1.75",
+            ("ic", Code::Add, ..) => "55 a value",
+            ("vww", Code::Conv, [3, 3], (3, _)) => "5.84",
+            ("vww", Code::Depthwise, ..) => "6.1–8.1",
+            ("vww", Code::Conv, [1, 1], (8, 16)) => "5.91",
+            ("vww", Code::Conv, [1, 1], (128, 128)) => "1.83 (-O3)",
+            ("ad", Code::Dense | Code::DenseFloat, _, (640, 128)) => "1.95 (-O3)",
+            ("ad", Code::Dense | Code::DenseFloat, _, (8, 128)) => "7.44",
+            _ => return None,
+        })
+    }
+}
