@@ -8,7 +8,7 @@ use hone_runtime::engine::Prepared;
 use hone_runtime::kernels::suite::{Builder, Rng, Slide};
 use hone_runtime::kernels::{self, Tier};
 use hone_runtime::plan::writer::{blocked, blocked_depthwise};
-use hone_runtime::plan::{Code, OpParts, Plan, PlanParts, Requant, Window};
+use hone_runtime::plan::{Code, DType, OpParts, Plan, PlanParts, Requant, Window};
 use hone_runtime::quant::QuantParams;
 
 /// Checksum of every operator's output in order, on one input. A change of the plans below changes it: put in what x86-64's
@@ -33,6 +33,51 @@ fn every_processor_and_tier_gives_the_same_bits() {
         assert!(wrong.is_empty(), "{}: found and wanted: {wrong:#010x?}", tier.name);
         println!("{}: {} models with the bits of every other processor", tier.name, found.len());
     }
+}
+
+/// Real models: plans that `cargo xtask same-bits` has exported, each with an input and the checksum of every operator's result as the
+/// portable kernels of an x86-64 gave them.
+#[test]
+fn given_plans_give_the_given_bits() {
+    let Some(folder) = std::env::var_os("HONE_SAME_BITS") else {
+        println!("skipped: HONE_SAME_BITS names no folder of plans; `cargo xtask same-bits` makes one");
+        return;
+    };
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let plans: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "plan")).collect();
+    assert!(!plans.is_empty());
+    for path in plans {
+        let bytes = std::fs::read(&path).unwrap();
+        let input = std::fs::read(path.with_extension("input")).unwrap();
+        let wanted = std::fs::read_to_string(path.with_extension("crc")).unwrap();
+        let wanted: Vec<u32> = wanted.lines().map(|line| u32::from_str_radix(line, 16).unwrap()).collect();
+        let tiers = kernels::available().into_iter().map(|name| kernels::named(name).unwrap());
+        for tier in tiers.chain(emulated()) {
+            let found = operators(&bytes, &input, tier);
+            assert_eq!(found.len(), wanted.len(), "{}", path.display());
+            let wrong = found.iter().zip(&wanted).position(|(found, wanted)| found != wanted);
+            assert_eq!(wrong, None, "{}: the first operator that differs with {}", path.display(), tier.name);
+            println!("{}: {}: {} operators with the given bits", tier.name, path.display(), found.len());
+        }
+    }
+}
+
+/// Checksums of every operator's result.
+fn operators(bytes: &[u8], input: &[u8], tier: &'static Tier) -> Vec<u32> {
+    let plan = Plan::parse(bytes).unwrap();
+    let mut prepared = Prepared::new(plan, tier).unwrap();
+    prepared.set_input_bytes(input).unwrap();
+    let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+    let results = plan.ops().enumerate().map(|(index, op)| {
+        prepared.run_op(index);
+        if op.output.dtype == DType::F32 {
+            let values = &prepared.float_output()[..op.output.elements()];
+            crc.checksum(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+        } else {
+            crc.checksum(&prepared.arena()[op.output.range()])
+        }
+    });
+    results.collect()
 }
 
 /// Tiers whose instructions this processor need not have.

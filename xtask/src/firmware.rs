@@ -12,11 +12,11 @@ mod verify;
 
 use std::path::Path;
 
-pub use verify::run as verify;
+pub use job::Case;
+pub use verify::{run as verify, same_bits};
 
 use crate::step::Result;
 use board::{BOARDS, Board};
-use job::Case;
 
 const USAGE: &str = "\
 usage: cargo xtask firmware build

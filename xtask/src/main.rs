@@ -1,10 +1,11 @@
-//! What a developer of hone runs: `cargo xtask test`, `peers`, `providers`, `models`, `size`, `firmware`, `bochs`.
+//! What a developer of hone runs: `cargo xtask test`, `peers`, `providers`, `models`, `size`, `firmware`, `same-bits`, `bochs`.
 
 mod bochs;
 mod firmware;
 mod models;
 mod peers;
 mod providers;
+mod same_bits;
 mod setup;
 mod size;
 mod step;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   size [test]     the command line as a device gets it, for this machine and for aarch64: its sizes, and a firmware's;
                   or that it computes what the full program computes
   bochs           the kernels of AVX-512-VNNI on an emulated processor
+  same-bits       export real models and compare what they give on every processor, operator by operator
   models          check the committed models and data against their checksums";
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["size", rest @ ..] => size::run(rest),
         ["bochs"] => bochs::verify(),
         ["providers"] => providers::run(),
+        ["same-bits"] => same_bits::run(),
         ["models"] => models::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         _ => {

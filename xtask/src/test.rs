@@ -31,6 +31,7 @@ pub fn run(full: bool) -> Result {
     }
     step::run("workspace tests (release)", &mut tests)?;
     crate::size::test(installed.emulators)?;
+    crate::same_bits::check(installed.emulators)?;
     println!("\nall checks passed");
     Ok(())
 }

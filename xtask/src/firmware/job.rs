@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hone_runtime::plan::Plan;
 
+use super::reference;
 use super::synthetic::Random;
 use crate::step::Result;
 
@@ -22,10 +23,19 @@ impl Case {
     /// A plan of a file, with a seeded input.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let plan = Plan::parse(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-        let input = Random::new(1).bytes(plan.input().bytes());
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, plan: bytes, input })
+        Self::new(&path.file_stem().unwrap_or_default().to_string_lossy(), bytes)
+    }
+
+    /// A plan, with a seeded input.
+    pub fn new(name: &str, plan: Vec<u8>) -> Result<Self> {
+        let input = Plan::parse(&plan).map_err(|e| format!("{name}: {e}"))?.input();
+        let input = Random::new(1).bytes(input.bytes());
+        Ok(Self { name: name.into(), plan, input })
+    }
+
+    /// The checksum of every operator's result, as the specification has it.
+    pub fn checksums(&self) -> Result<Vec<u32>> {
+        Ok(reference::results(self)?.0)
     }
 }
 
