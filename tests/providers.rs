@@ -113,16 +113,22 @@ fn the_next_provider_takes_over_and_that_is_said() {
     let fell_back = output(folder.path(), line);
     assert_eq!(fell_back.status.code(), Some(0), "{}", said(&fell_back));
     let notice = String::from_utf8_lossy(&fell_back.stderr).into_owned();
-    assert!(notice.contains("runs on native") && notice.contains("ort:cpu") && notice.contains("libonnxruntime.so"), "{notice}");
+    assert!(
+        notice.contains("runs on native") && notice.contains("ort:cpu") && notice.contains("libonnxruntime.so"),
+        "{notice}"
+    );
     // Alone, it is an error that names the file.
-    let alone = output(folder.path(), "predict out/out.hone digits-x.npy --ort-lib libonnxruntime.so --provider ort:cpu");
+    let alone =
+        output(folder.path(), "predict out/out.hone digits-x.npy --ort-lib libonnxruntime.so --provider ort:cpu");
     assert_eq!(alone.status.code(), Some(1));
     assert!(said(&alone).contains("[provider]") && said(&alone).contains("libonnxruntime.so"), "{}", said(&alone));
     assert!(!said(&alone).contains("panicked"), "{}", said(&alone));
     let absent = output(folder.path(), "predict out/out.hone digits-x.npy --ort-lib nowhere.so --provider ort:cpu");
     assert!(said(&absent).contains("--ort-lib names nowhere.so"), "{}", said(&absent));
     // A library, but of something else.
-    if let Some(other) = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6"].iter().find(|p| Path::new(p).exists()) {
+    if let Some(other) =
+        ["/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6"].iter().find(|p| Path::new(p).exists())
+    {
         let line = format!("predict out/out.hone digits-x.npy --ort-lib {other} --provider ort:cpu");
         let foreign = output(folder.path(), &line);
         assert_eq!(foreign.status.code(), Some(1), "{}", said(&foreign));

@@ -13,6 +13,8 @@ pub fn run(full: bool) -> Result {
     no_std_builds()?;
     // The runtime has no heavy dependency: its tests run unoptimised, with overflow checks.
     step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime"]))?;
+    let ort = ["test", "-p", "hone-runtime", "--features", "ort", "--lib", "ort::"];
+    step::run("where ONNX Runtime's libraries are looked for", &mut cargo(&ort))?;
     fuzz_targets()?;
     if installed.emulators {
         same_bits_on_aarch64()?;
@@ -23,6 +25,10 @@ pub fn run(full: bool) -> Result {
     step::run("clippy", &mut cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let device = ["clippy", "--release", "-p", "hone", "--no-default-features", "--", "-D", "warnings"];
     step::run("clippy, device build", &mut cargo(&device))?;
+    // Without tract, which another set of features would build anew.
+    let ort =
+        ["clippy", "--release", "-p", "hone", "--no-default-features", "--features", "ort", "--", "-D", "warnings"];
+    step::run("clippy, with ONNX Runtime's providers", &mut cargo(&ort))?;
     step::run("rustdoc", cargo(&["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut tests = cargo(&["test", "--release", "--workspace"]);
     python_env(&mut tests, &installed);
