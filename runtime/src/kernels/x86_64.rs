@@ -177,3 +177,18 @@ pub mod emulated {
 pub(super) fn tiers() -> [(&'static str, Option<&'static Tier>); 3] {
     [(AVX512_VNNI.fast.name, avx512vnni()), (AVX_VNNI.fast.name, avxvnni()), (AVX2.fast.name, avx2())]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A processor without F16C runs whatever one with it runs, in the same tier.
+    #[test]
+    fn without_f16c_nothing_is_missing() {
+        for pair in [&AVX2, &AVX_VNNI, &AVX512_VNNI] {
+            let codes = |tier: &Tier| tier.kernels.iter().map(|kernel| kernel.code).collect::<std::vec::Vec<_>>();
+            assert_eq!(codes(&pair.fast), codes(&pair.portable));
+            assert_eq!(pair.fast.name, pair.portable.name);
+        }
+    }
+}
