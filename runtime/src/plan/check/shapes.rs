@@ -27,7 +27,7 @@ pub(super) fn op(op: &Op<'_>) -> Checked {
         _ => (1, 1),
     };
     let count = op.input_count();
-    require(least <= count && count <= most, "an operator with another number of inputs than it takes")?;
+    require((least..=most).contains(&count), "an operator with another number of inputs than it takes")?;
     let (takes, gives) = types(op);
     require(op.inputs().all(|input| input.dtype == takes), "an operator on a tensor of the wrong type")?;
     require(op.output.dtype == gives, "an operator gives a tensor of the wrong type")?;
