@@ -101,7 +101,7 @@ impl EmbeddingSpec {
         }
     }
 
-    /// Stores the real values `real[D]` as one row. Refuses NaN and infinity; f16 overflow saturates to ±65504.
+    /// Stores the real values `real[D]` as one row. Refuses NaN, infinity, and values that half precision cannot hold (beyond ±65504).
     pub fn quantize_row(&self, real: &[f32], row: &mut [u8]) -> Result<()> {
         self.check_row(row)?;
         if real.len() != self.dim {
@@ -117,8 +117,11 @@ impl EmbeddingSpec {
                 }
             }
             EmbeddingKind::F16 => {
+                let largest = f16::MAX.to_f32_const();
+                if let Some(index) = real.iter().position(|v| v.abs() > largest) {
+                    return Err(Error::NonFinite { what: "embedding, beyond the range of half precision", index });
+                }
                 for (bytes, &v) in row.chunks_exact_mut(2).zip(real) {
-                    let v = v.clamp(f16::MIN.to_f32_const(), f16::MAX.to_f32_const());
                     bytes.copy_from_slice(&f16::from_f32(v).to_le_bytes());
                 }
             }

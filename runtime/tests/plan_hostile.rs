@@ -28,7 +28,10 @@ fn mutated_plans_are_refused_or_run() {
         let bytes = mutate(&plans, &mut rng);
         match Plan::parse(&bytes) {
             Err(why) => tally.refused(&why),
-            Ok(plan) if plan.ops().map(|op| op.work()).sum::<u64>() > WORK || plan.arena_bytes() > ARENA_BYTES => {
+            Ok(plan)
+                if plan.ops().map(|op| op.work().saturating_add(op.reach())).sum::<u64>() > WORK
+                    || plan.arena_bytes() > ARENA_BYTES =>
+            {
                 tally.too_large += 1;
             }
             Ok(plan) => {

@@ -2,6 +2,9 @@
 
 /// One sentence of advice for an error.
 pub fn next_step(error: &hone_export::Error) -> &'static str {
+    if error.code() == "missing-section" && error.to_string().contains("plan for the native engine") {
+        return "leave --provider out, and another provider runs the bundle; or export the model again with this version";
+    }
     by_code(error.code()).unwrap_or("docs/cli.md lists the codes")
 }
 

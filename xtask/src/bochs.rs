@@ -64,7 +64,7 @@ fn emulate(sources: &Path, folder: &Path) -> Result {
     std::fs::write(&debugger, "continue\n").map_err(|e| format!("{}: {e}", debugger.display()))?;
     // Bochs wants a terminal; `script` is one. Its exit code says nothing: the program ends it by a shutdown.
     let bochs = format!(
-        "TERM=xterm timeout --foreground -k 5 600 bochs -q -unlock -f {} -rc debugger",
+        "TERM=xterm timeout --foreground -k 5 600 bochs -q -unlock -f '{}' -rc debugger",
         sources.join("bochsrc").display()
     );
     let mut emulator = Command::new("script");

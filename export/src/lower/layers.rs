@@ -220,7 +220,7 @@ fn conv(
         }
         op.bias = layer.bias.chunks(per_group).flat_map(padded).collect();
         op.multipliers = multipliers.chunks(per_group).flat_map(padded).collect();
-        if !op.window.is_pointwise() {
+        if !op.window.is_pointwise() || groups > 1 {
             op.scratch = (0, 4 * layer.depth.next_multiple_of(4));
         }
     }

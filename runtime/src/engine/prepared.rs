@@ -5,7 +5,11 @@ use crate::prelude::*;
 use super::{Engine, PACK_ALIGN};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Memory, Tier};
+use crate::plan::format::MAX_WORK;
 use crate::plan::{Op, Plan};
+
+/// Most bytes of repacked weights, of workspace and of arena: what export lets the tensors of one row take.
+const MAX_BYTES: usize = 1 << 30;
 
 /// Bytes that begin at a multiple of 64.
 #[derive(Debug)]
@@ -18,14 +22,22 @@ struct Aligned {
 impl Clone for Aligned {
     fn clone(&self) -> Self {
         // The copy may lie elsewhere in relation to the alignment.
-        let mut copy = Self::new(self.len);
+        let mut copy = Self::zeroed(self.len);
         copy.get_mut().copy_from_slice(self.get());
         copy
     }
 }
 
 impl Aligned {
-    fn new(len: usize) -> Self {
+    fn new(len: usize) -> Result<Self> {
+        if len > MAX_BYTES {
+            let (value, max) = (len as u64, MAX_BYTES as u64);
+            return Err(Error::Bounds { what: "bytes of memory that a plan asks for", value, min: 0, max });
+        }
+        Ok(Self::zeroed(len))
+    }
+
+    fn zeroed(len: usize) -> Self {
         let bytes = vec![0; len + PACK_ALIGN];
         let start = bytes.as_ptr().align_offset(PACK_ALIGN).min(PACK_ALIGN);
         Self { bytes, start, len }
@@ -64,10 +76,20 @@ impl<'p> Prepared<'p> {
     /// Decodes, repacks, allocates.
     ///
     /// # Errors
-    /// [`Error::NoKernel`].
+    /// [`Error::NoKernel`]; [`Error::Bounds`] for a plan whose kernels want more than 1 GiB of one kind of memory, or whose windows reach further than
+    /// [`MAX_WORK`] values: no real model does.
     pub fn new(plan: Plan<'p>, tier: &'static Tier) -> Result<Self> {
         let engine = Engine::new(plan, tier)?;
-        let mut packed = Aligned::new(engine.packed_bytes());
+        let reach = engine.kernels().fold(0u64, |sum, (op, _)| sum.saturating_add(op.reach()));
+        if reach > MAX_WORK {
+            return Err(Error::Bounds {
+                what: "values that a plan's windows reach",
+                value: reach,
+                min: 0,
+                max: MAX_WORK,
+            });
+        }
+        let mut packed = Aligned::new(engine.packed_bytes())?;
         engine.pack(packed.get_mut())?;
         let mut offset = 0;
         let steps = engine.kernels().map(|(op, kernel)| {
@@ -79,8 +101,8 @@ impl<'p> Prepared<'p> {
         Ok(Self {
             steps: steps.collect(),
             packed,
-            workspace: Aligned::new(engine.workspace_bytes()),
-            arena: Aligned::new(plan.arena_bytes()),
+            workspace: Aligned::new(engine.workspace_bytes())?,
+            arena: Aligned::new(plan.arena_bytes())?,
             output: vec![0.0; engine.float_outputs()],
             engine,
         })

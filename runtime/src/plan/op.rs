@@ -194,6 +194,30 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// Values that a kernel may lay out for the rows that the windows reach, beside [`Op::work`]: what lies between the taps of dilated windows and
+    /// in the border is more than what is multiplied.
+    #[must_use]
+    pub fn reach(&self) -> u64 {
+        let windowed = matches!(
+            self.code,
+            Code::Conv
+                | Code::Conv16
+                | Code::Depthwise
+                | Code::Depthwise16
+                | Code::MaxPool
+                | Code::MaxPool16
+                | Code::AveragePool
+                | Code::AveragePool16
+        );
+        if !windowed || self.window.is_pointwise() {
+            return 0;
+        }
+        let [high, wide] = self.window.extent();
+        [high, self.input().width() + wide, self.input().channels()]
+            .into_iter()
+            .fold(self.output.height() as u64, |product, factor| product.saturating_mul(factor as u64))
+    }
+
     /// Multiply-accumulates of one run; 0 for operators that are no products of matrices.
     #[must_use]
     pub fn macs(&self) -> u64 {

@@ -201,7 +201,8 @@ fn conv(op: &Op<'_>) -> Checked {
     // Not `Op::depth`, which may overflow until the weights are known to be there.
     blocks(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     let patches = 4 * op.depth().next_multiple_of(4);
-    require(op.window.is_pointwise() || op.scratch.1 >= patches, "a convolution without scratch for two patches")?;
+    let in_place = op.window.is_pointwise() && op.groups == 1;
+    require(in_place || op.scratch.1 >= patches, "a convolution without scratch for two patches")?;
     per_channel(op, op.groups * op.group_outputs().next_multiple_of(4))
 }
 
