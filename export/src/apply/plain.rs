@@ -8,7 +8,7 @@ use hone_runtime::backbone::provider::Provider;
 use hone_runtime::backbone::tract::TractModel;
 use hone_runtime::head::Kind;
 use hone_runtime::quant::EmbeddingKind;
-use hone_runtime::{Backbone, HeadView, kernels};
+use hone_runtime::{Backbone, HeadView};
 use ndarray::{ArrayD, IxDyn, arr0};
 
 use super::{Applied, latency};
@@ -53,7 +53,9 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
     let (mut difference, mut provider_difference) = (0.0f32, 0.0f32);
     for input in random.iter().chain(inputs) {
         let got = model.run(&[input])?.into_iter().next().unwrap_or_default();
-        for (backbone, largest) in [(&mut backbone, &mut difference), (&mut in_use, &mut provider_difference)] {
+        let both: [(&mut dyn Backbone, &mut f32); 2] =
+            [(&mut backbone, &mut difference), (&mut in_use, &mut provider_difference)];
+        for (backbone, largest) in both {
             *largest = largest.max(farthest(&got, &scores(backbone, head, input)?));
         }
     }
@@ -70,7 +72,7 @@ pub fn join(applied: &Applied<'_>, head: &HeadView<'_>, inputs: &[Vec<f32>]) -> 
 }
 
 /// Scores of one input by a backbone and a head.
-fn scores(backbone: &mut impl Backbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
+fn scores(backbone: &mut dyn Backbone, head: &HeadView<'_>, input: &[f32]) -> Result<Vec<f32>> {
     let mut row = vec![0; backbone.embedding().row_bytes()];
     backbone.embed(input, &mut row)?;
     let mut scores = vec![0.0; head.classes()];

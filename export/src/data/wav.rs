@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn encode(channels: u16, bits: u16, float: bool, samples: &[i32]) -> Vec<u8> {
-        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut bytes = Cursor::new(Vec::new());
         let sample_format = if float { SampleFormat::Float } else { SampleFormat::Int };
         let mut writer =
             WavWriter::new(&mut bytes, WavSpec { channels, sample_rate: 16_000, bits_per_sample: bits, sample_format })
