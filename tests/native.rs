@@ -108,7 +108,7 @@ fn a_bundle_without_a_plan_runs_on_tract_and_says_so() {
     let lab = Lab::new();
     let run = lab.run("predict glyphs.hone test/x.npy");
     assert_eq!(run.code(), 0, "{}", run.text());
-    assert!(run.text().contains("native: the bundle has no plan"), "{}", run.text());
+    assert!(run.text().contains("runs on tract: native cannot (the bundle has no plan"), "{}", run.text());
     lab.run("predict glyphs.hone test/x.npy --provider native").fails("missing-section", &["glyphs.hone", "plan"]);
 }
 

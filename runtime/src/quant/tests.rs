@@ -109,12 +109,13 @@ fn rows_are_stored_and_refused() {
 
     let half = EmbeddingSpec { dim: 2, kind: EmbeddingKind::F16 };
     let mut row = [0; 4];
-    half.quantize_row(&[1.5, -1e9], &mut row).unwrap();
+    half.quantize_row(&[1.5, -65504.0], &mut row).unwrap();
     assert_eq!(row, [0x00, 0x3e, 0xff, 0xfb]); // 1.5 and −65504
     let mut real = [0.0; 2];
     half.dequantize_row(&row, &mut real).unwrap();
     assert_eq!(real, [1.5, -65504.0]);
 
+    assert_eq!(half.quantize_row(&[1.0, -1e9], &mut row).unwrap_err().code(), "non-finite");
     assert_eq!(half.quantize_row(&[1.0, f32::NAN], &mut row).unwrap_err().code(), "non-finite");
     assert_eq!(half.quantize_row(&[1.0], &mut row).unwrap_err().code(), "shape");
     assert_eq!(half.quantize_row(&[1.0, 2.0], &mut row[..3]).unwrap_err().code(), "shape");
