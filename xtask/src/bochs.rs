@@ -99,9 +99,12 @@ fn is_installed() -> Result<bool> {
     if !is_root || capture(Command::new("apt-get").arg("--version")).is_none() {
         return Ok(false);
     }
-    step::run("Debian package lists", Command::new("apt-get").args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-qq", "--no-install-recommends"]);
-    step::run("Debian packages", install.args(&missing))?;
+    // What cannot be had is a notice: the same kernels run with the instruction emulated in the suite.
+    let lists = step::run("Debian package lists", Command::new("apt-get").args(["update", "-qq"]));
+    if let Err(why) = lists.and_then(|()| step::run("Debian packages", install.args(&missing))) {
+        println!("\nnotice: {why}");
+    }
     Ok(packages().is_empty())
 }
