@@ -2,7 +2,7 @@
 //!
 //! The companion is ridge regression on one-hot targets over the same centred shots: for a linear smoother with diagonal
 //! hᵢ the left-out residual is eᵢ/(1 − hᵢ) (the PRESS identity, Allen 1974), so that one factorization gives the answers
-//! of N refits, and the tridiagonal form of [`super::space`] gives the factorizations of all strengths. Leaving a shot out also takes it
+//! of N refits, and the tridiagonal form of `space` gives the factorizations of all strengths. Leaving a shot out also takes it
 //! from its class's prior; that share is given back, since a shot to be judged in use takes nothing from the prior. Shots whose class has no
 //! other shot cannot be judged and do not count.
 
@@ -56,7 +56,7 @@ impl Judged<'_> {
 /// Chooses from `strengths` by the mean squared left-out error, the stronger of two equal ones; writes each shot's left-out answer.
 ///
 /// Leaves each class's share of the weights in `bias_product`, and the derivatives by those priors, pulled back, in `residual`: where
-/// [`super::newton`] starts.
+/// `newton` starts.
 ///
 /// With fewer than two classes of two own shots there is nothing to choose by: [`DEFAULT_L2`], or the only strength given.
 pub fn choose(
