@@ -191,7 +191,7 @@ fn a_store_that_is_not_there() {
 #[test]
 fn settings_out_of_range() {
     let lab = Lab::new();
-    lab.run("bench glyphs.hone --provider ort:cpu").fails("unknown-provider", &["'ort:cpu'", "tract"]);
+    lab.run("bench glyphs.hone --provider ort:gpu").fails("unknown-provider", &["'ort:gpu'", "tract"]);
     lab.run("bench glyphs.hone --runs 0").fails("setting", &["--runs"]);
     for l2 in ["0", "-1", "NaN", "inf"] {
         let run = lab.run(&format!("tune glyphs.hone --shots shots --store home --l2={l2}"));
@@ -211,6 +211,18 @@ fn a_picture_beside_folders_of_classes_is_no_data_of_its_own() {
     }
     std::fs::write(lab.path("pets/loose.png"), b"").unwrap();
     lab.run("eval glyphs.hone --data pets").fails("data", &["pets", "'loose.png'", "'cat'"]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_found_before_anything_is_written() {
+    let lab = Lab::new();
+    for file in hone_models::QUICKSTART {
+        std::fs::write(lab.path(file.name), file.bytes).unwrap();
+    }
+    std::fs::create_dir_all(lab.path("out/out.hone")).unwrap();
+    lab.run("export glyphs.onnx --calib glyphs-calib.npy --prep tensor:scale=1/16 --out out --force")
+        .fails("io", &["out.hone"]);
+    assert_eq!(std::fs::read_dir(lab.path("out")).unwrap().count(), 1);
 }
 
 #[test]

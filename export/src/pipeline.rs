@@ -119,16 +119,20 @@ impl Outcome {
 /// # Errors
 /// Those of every stage; nothing is written then.
 pub fn run(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Result<Outcome> {
+    stages(request, progress).map_err(|error| error.in_model(&request.model))
+}
+
+fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Result<Outcome> {
     let start = Instant::now();
     let name = bundle_name(request)?;
     let planned = write::plan(request, &name)?;
     progress("read", 0, 1);
     let mut model = onnx::read(&request.model)?;
     let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
-    graph::weights::check(&model).map_err(|error| error.in_model(&request.model))?;
+    graph::weights::check(&model)?;
     let summary = graph::simplify(&mut model)?;
     // Sums and quotients of finite weights may be too large, too.
-    graph::weights::check(&model).map_err(|error| error.in_model(&request.model))?;
+    graph::weights::check(&model)?;
     graph::infer::make_batch_dynamic(&mut model)?;
     let cost = request.limit.check(&model)?;
     let split = split::choose(&model, request.cut.as_deref())?;

@@ -95,20 +95,6 @@ impl Default for Options {
     }
 }
 
-/// Whether ONNX Runtime's fast 8-bit kernels saturate on this processor, unless a session sets `session.x64quantprecision` to 1: so do
-/// those for AVX2 without VNNI.
-#[must_use]
-pub fn saturates_here() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        !(std::is_x86_feature_detected!("avxvnni") || std::is_x86_feature_detected!("avx512vnni"))
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
 /// Affine quantization of a tensor to uint8: real = scale · (q − zero_point).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {

@@ -9,6 +9,7 @@ use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Native, Outcome as Exported, Precision, Request};
 use hone_export::quantize::{self, ActivationType, Rounding};
 use hone_export::report::Table;
+use hone_runtime::backbone::provider::onnxruntime_saturates;
 use serde_json::json;
 
 use crate::args::Export;
@@ -25,8 +26,7 @@ pub fn run(args: &Export, ui: &Ui) -> Outcome {
 /// Runs the export behind a progress bar.
 pub fn export(request: &Request, ui: &Ui) -> Result<Exported, Error> {
     let mut progress = ui.progress();
-    let outcome = pipeline::run(request, &mut |stage, done, total| progress.at(stage, done, total));
-    outcome.map_err(|error| error.in_model(&request.model))
+    pipeline::run(request, &mut |stage, done, total| progress.at(stage, done, total))
 }
 
 fn request(args: &Export) -> Result<Request, Error> {
@@ -121,7 +121,7 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
 
 /// Says what ONNX Runtime does on processors like this one.
 pub fn saturation(ui: &Ui) {
-    if quantize::saturates_here() {
+    if onnxruntime_saturates() {
         ui.say(
             "\nONNX Runtime's fast 8-bit kernels saturate on this processor (no VNNI) and may answer wrongly: set session.x64quantprecision to 1, or export with --reduce-range.",
         );

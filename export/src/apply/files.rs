@@ -54,22 +54,24 @@ impl Applied<'_> {
     /// As [`Applied::embed`].
     pub fn embed_file(&self, path: &Path) -> Result<Embedded> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if extension == "csv"
+            && let Some(mut whole) = self.without_labels(path)
+        {
+            return self.embed(&mut whole, &mut |_, _| ());
+        }
         let values = match extension.as_str() {
             "wav" => RawRow::Audio(Clip::open(path)?),
             "jpg" | "jpeg" | "png" | "bmp" => RawRow::Image(Picture::open(path)?),
-            "csv" => {
-                // A row of exactly as many numbers as the model takes has no column for a label.
-                let unlabelled = Options { label_column: Some("none".into()), ..Options::default() };
-                if let Ok(mut whole) = Source::open(path, &unlabelled)
-                    && whole.row(0).is_ok_and(|row| self.preprocessor.apply(&row).is_ok())
-                {
-                    return self.embed(&mut whole, &mut |_, _| ());
-                }
-                return self.embed(&mut Source::open(path, &Options::default())?, &mut |_, _| ());
-            }
             _ => return self.embed(&mut Source::open(path, &Options::default())?, &mut |_, _| ()),
         };
         let row = Row { index: 0, label: None, id: path.display().to_string(), values };
         self.embed_row(path, row)
+    }
+    /// A table whose rows have exactly as many numbers as the model takes, and so no column for a label.
+    fn without_labels(&self, path: &Path) -> Option<Source> {
+        let options = Options { label_column: Some("none".into()), ..Options::default() };
+        let mut source = Source::open(path, &options).ok()?;
+        let row = source.row(0).ok()?;
+        self.preprocessor.apply(&row).is_ok().then_some(source)
     }
 }

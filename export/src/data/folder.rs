@@ -59,7 +59,9 @@ impl Files {
 pub(super) fn list(root: &Path) -> Result<Listed> {
     let (files, folders) = entries(root)?;
     let here: Vec<String> = files.into_iter().filter(|name| kind(name).is_some()).collect();
-    if let (Some(file), Some(folder)) = (here.first(), with_files(root, &folders)?) {
+    if let Some(file) = here.first()
+        && let Some(folder) = with_files(root, &folders)?
+    {
         let why = format!(
             "both '{file}' and the sub-folder '{folder}' have rows: put every file into a sub-folder of its class, or name a folder without sub-folders"
         );

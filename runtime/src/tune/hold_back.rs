@@ -33,10 +33,10 @@ pub fn hold_back(
         let scores = || b.work.iter().skip(i).step_by(space.width).copied().enumerate();
         let best = |known: bool| {
             let among = scores().filter(|(class, _)| prior.class(*class).is_some() == known);
-            among.fold((NO_CLASS, f32::NEG_INFINITY), |best, (c, z)| if z > best.1 { (c, z) } else { best })
+            among.fold((None, f32::NEG_INFINITY), |best, (c, z)| if z > best.1 { (Some(c), z) } else { best })
         };
         let (answer, score) = best(true);
-        if answer == usize::from(label) {
+        if answer == Some(usize::from(label)) {
             *lead = best(false).1 - score;
         } else {
             may_be_lost = may_be_lost.saturating_sub(1);
@@ -85,8 +85,6 @@ fn probabilities(judged: &Judged<'_>, prior: &Prior<'_>, shift: f32, width: usiz
 /// Classes that an error is spread over at most: of many classes each is confused with a few.
 const CONFUSED_WITH: f32 = 12.0;
 
-const NO_CLASS: usize = usize::MAX;
-
 fn largest(values: &[f32]) -> (usize, f32) {
     let values = values.iter().copied().enumerate();
     values.fold((0, f32::NEG_INFINITY), |best, (i, v)| if v > best.1 { (i, v) } else { best })
@@ -108,9 +106,6 @@ fn leave_out(problem: &Problem<'_>, total: f32, b: &mut Buffers<'_>) {
             *out = z + bias + step * p;
         }
     }
-    for (i, &label) in problem.labels.iter().enumerate() {
-        if let (Some(out), Some(step)) = (b.work.get_mut(usize::from(label) * space.width + i), b.per_shot.get(i)) {
-            *out -= step;
-        }
-    }
+    let steps = &*b.per_shot;
+    space.add_to_own(problem.labels, b.work, |i| steps.get(i).map_or(0.0, |step| -step));
 }

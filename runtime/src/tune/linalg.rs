@@ -78,13 +78,17 @@ pub fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 /// shuffled, which is slower.
 #[inline(never)]
 fn fold(sums: &Block) -> f32 {
-    let [a, b, c, d, e, f, g, h] = *sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    end(sums)
 }
 
 #[inline(never)]
 fn fold_each(sums: &[Block; 4]) -> [f32; 4] {
-    sums.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
+    sums.each_ref().map(end)
+}
+
+#[inline(always)]
+fn end([a, b, c, d, e, f, g, h]: &Block) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 /// sums += x∘y. Whole blocks are taken out and put back, here and in [`subtract`], so that they may be worked on at once.
@@ -132,8 +136,8 @@ pub fn xpay(x: &[f32], k: f32, y: &mut [f32]) {
 #[inline(always)]
 pub fn dots(x: &[Block], [r0, r1, r2, r3]: [&[Block]; 4]) -> [f32; 4] {
     // Rows of one length, which the compiler then need not ask about in the loop.
-    let cut = |row: &'_ [Block]| row.len() >= x.len();
-    if !(cut(r0) && cut(r1) && cut(r2) && cut(r3)) {
+    let covers = |row: &'_ [Block]| row.len() >= x.len();
+    if !(covers(r0) && covers(r1) && covers(r2) && covers(r3)) {
         return [r0, r1, r2, r3].map(|row| dot(x.as_flattened(), row.as_flattened()));
     }
     let (mut s0, mut s1, mut s2, mut s3) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -243,6 +247,15 @@ fn columns<const K: usize>(
     K
 }
 
+/// Entries (i, j) and (j, i) of a square table.
+pub fn set_both(table: &mut [f32], width: usize, i: usize, j: usize, value: f32) {
+    for at in [i * width + j, j * width + i] {
+        if let Some(entry) = table.get_mut(at) {
+            *entry = value;
+        }
+    }
+}
+
 /// Products of every row of `matrix` with every other, both triangles; rows of `matrix` have `width` values, rows of `out`
 /// `out_width`.
 pub fn products_of_rows(matrix: &[f32], width: usize, out: &mut [f32], out_width: usize) {
@@ -256,11 +269,7 @@ pub fn products_of_rows(matrix: &[f32], width: usize, out: &mut [f32], out_width
         while rows.len() > 0 {
             for sum in dots(x, take(&mut rows)) {
                 if j <= i {
-                    for at in [i * out_width + j, j * out_width + i] {
-                        if let Some(out) = out.get_mut(at) {
-                            *out = sum;
-                        }
-                    }
+                    set_both(out, out_width, i, j, sum);
                 }
                 j += 1;
             }

@@ -6,7 +6,7 @@
 //! from its class's prior; that share is given back, since a shot to be judged in use takes nothing from the prior. Shots whose class has no
 //! other shot cannot be judged and do not count.
 
-use super::linalg::{dot3, sum};
+use super::linalg::sum;
 use super::prior::{self, Prior};
 use super::space::{Side, Space};
 use super::tridiagonal;
@@ -51,6 +51,11 @@ impl Judged<'_> {
     fn own(&self) -> usize {
         if self.own == 0 { self.labels.len() } else { self.own }
     }
+
+    /// How many shots a class needs so that something of it is left when one is left out: of a class that the prior knows, one.
+    fn needed(&self, class: u16) -> f32 {
+        if self.prior.is_some_and(|prior| prior.class(usize::from(class)).is_some()) { 1.0 } else { 2.0 }
+    }
 }
 
 /// Chooses from `strengths` by the mean squared left-out error, the stronger of two equal ones; writes each shot's left-out answer.
@@ -58,7 +63,8 @@ impl Judged<'_> {
 /// Leaves each class's share of the weights in `bias_product`, and the derivatives by those priors, pulled back, in `residual`: where
 /// `newton` starts.
 ///
-/// With fewer than two classes of two own shots there is nothing to choose by: [`DEFAULT_L2`], or the only strength given.
+/// With fewer than two classes of two own shots there is nothing to choose by: [`DEFAULT_L2`], or the only strength given. With a prior one
+/// class is enough, and of those that it knows one shot; otherwise a default of its own.
 pub fn choose(
     space: &Space<'_>,
     judged: &Judged<'_>,
@@ -71,12 +77,13 @@ pub fn choose(
     count(space, judged, total, b);
     baseline(space, judged, total, b);
     targets(space, judged, b);
-    let eligible = b.bias_step.iter().filter(|&&count| count >= 2.0).count();
-    let enough = if judged.prior.is_some() { 1 } else { 2 };
-    let default = if judged.prior.is_some() { DEFAULT_PRIOR_L2 } else { DEFAULT_L2 };
+    let eligible = (0..).zip(b.bias_step.iter()).filter(|(class, count)| **count >= judged.needed(*class)).count();
+    let (enough, default, companion) = match judged.prior {
+        Some(_) => (1, DEFAULT_PRIOR_L2, curvature(space, judged, total, b)),
+        None => (2, DEFAULT_L2, COMPANION_CURVATURE),
+    };
     let single = [if let [only] = strengths { *only } else { default }];
     let strengths = if eligible < enough { &single } else { strengths };
-    let companion = if judged.prior.is_some() { curvature(space, judged, total, b) } else { COMPANION_CURVATURE };
     let mut best: Option<(f32, f32)> = None;
     for &l2 in strengths {
         left_out_errors(space, judged, l2 / companion, total, b);
@@ -87,7 +94,7 @@ pub fn choose(
         }
     }
     let accuracy = if eligible >= enough { accuracy(judged, answers) } else { None };
-    Choice { l2: best.map_or(DEFAULT_L2, |(_, l2)| l2), accuracy }
+    Choice { l2: best.map_or(default, |(_, l2)| l2), accuracy }
 }
 
 /// Share of right answers among the owner's shots that are judged.
@@ -113,23 +120,12 @@ fn count(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &mut Buffers<'_>
         }
     }
     b.bias_product.iter_mut().for_each(|share| *share /= total);
-    if let Some(prior) = judged.prior {
-        // Of a class that the prior knows something remains when its only shot is left out.
-        for counts in [&mut *b.bias_residual, &mut *b.bias_step] {
-            let known = counts.iter_mut().enumerate().filter(|(class, _)| prior.class(*class).is_some());
-            known.for_each(|(_, count)| *count += 1.0);
-        }
-    }
 }
 
 /// Mean of p·(1 − p) over shots and classes of what [`baseline`] left: a prior is sure of most rows, and a softmax as sure is far flatter
 /// than an even one.
 fn curvature(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &Buffers<'_>) -> f32 {
-    let mut spread = 0.0;
-    for p in b.probability.chunks_exact(space.width) {
-        spread += dot3(space.weights, p, p);
-    }
-    ((1.0 - spread / total) / (judged.classes as f32 - 1.0)).clamp(1e-4, COMPANION_CURVATURE)
+    space.mean_curvature(b.probability, judged.classes, total).clamp(1e-4, COMPANION_CURVATURE)
 }
 
 /// What every shot's probabilities are before any is learned from, into `probability`, and the bias that goes with it.
@@ -148,16 +144,7 @@ fn baseline(space: &Space<'_>, judged: &Judged<'_>, total: f32, b: &mut Buffers<
 
 /// The weighted, centred one-hot targets, pulled back into `residual`.
 fn targets(space: &Space<'_>, judged: &Judged<'_>, b: &mut Buffers<'_>) {
-    for (y, before) in b.work.chunks_exact_mut(space.width).zip(b.probability.chunks_exact(space.width)) {
-        for ((y, &before), &root) in y.iter_mut().zip(before).zip(space.roots) {
-            *y = -before * root;
-        }
-    }
-    for (i, (&label, &root)) in judged.labels.iter().zip(space.roots).enumerate() {
-        if let Some(y) = b.work.get_mut(usize::from(label) * space.width + i) {
-            *y += root;
-        }
-    }
+    space.residuals(judged.labels, b.probability, b.work);
     space.pull(b.work, b.residual);
 }
 
@@ -178,7 +165,7 @@ fn left_out_errors(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, total: f3
         Side::Dimensions => {
             space.combine(b.correction, b.work);
             b.work.iter_mut().zip(b.probability.iter()).for_each(|(z, &before)| *z += before);
-            add_one_hot(judged, space.width, b.work, |_| -1.0);
+            space.add_to_own(judged.labels, b.work, |_| -1.0);
             b.per_shot.iter_mut().for_each(|h| *h = 1.0 - *h);
             1.0
         }
@@ -196,16 +183,7 @@ fn left_out_errors(space: &Space<'_>, judged: &Judged<'_>, ridge: f32, total: f3
         }
     }
     let back = &*b.per_shot_sum;
-    add_one_hot(judged, space.width, b.work, |i| back.get(i).copied().unwrap_or_default());
-}
-
-/// Adds a value to the score that each shot has for its own class.
-fn add_one_hot(judged: &Judged<'_>, width: usize, scores: &mut [f32], value: impl Fn(usize) -> f32) {
-    for (i, &label) in judged.labels.iter().enumerate() {
-        if let Some(score) = scores.get_mut(usize::from(label) * width + i) {
-            *score += value(i);
-        }
-    }
+    space.add_to_own(judged.labels, b.work, |i| back.get(i).copied().unwrap_or_default());
 }
 
 /// Over the owner's shots whose class has another; with a prior, what is replayed counts by its weight.
@@ -218,7 +196,10 @@ fn squared_error(judged: &Judged<'_>, weights: &[f32], b: &mut Buffers<'_>) -> f
         }
     }
     let own = squares.iter().zip(judged.labels).take(judged.own());
-    let own: f32 = own.filter(|(_, label)| at_least_two(b.bias_step, **label)).map(|(square, _)| square).sum();
+    let own: f32 = own
+        .filter(|(_, label)| count_of(b.bias_step, **label) >= judged.needed(**label))
+        .map(|(square, _)| square)
+        .sum();
     if judged.prior.is_none() {
         return own;
     }
@@ -226,20 +207,19 @@ fn squared_error(judged: &Judged<'_>, weights: &[f32], b: &mut Buffers<'_>) -> f
     own + replayed.map(|(square, weight)| weight * square).sum::<f32>()
 }
 
-fn at_least_two(counts: &[f32], label: u16) -> bool {
-    counts.get(usize::from(label)).is_some_and(|&count| count >= 2.0)
+fn count_of(counts: &[f32], label: u16) -> f32 {
+    counts.get(usize::from(label)).copied().unwrap_or_default()
 }
 
 fn record_answers(space: &Space<'_>, judged: &Judged<'_>, b: &Buffers<'_>, answers: &mut [u16]) {
     for (i, (answer, &label)) in answers.iter_mut().zip(judged.labels).enumerate() {
         // An own shot that is the only own one of its class would be judged by strangers' canaries alone.
-        let known = judged.prior.is_some_and(|prior| prior.class(usize::from(label)).is_some());
-        let (counts, enough) = match (i < judged.own(), known) {
-            (true, true) => (&*b.bias_step, 3.0),
-            (true, false) => (&*b.bias_step, 2.0),
-            (false, _) => (&*b.bias_residual, 2.0),
+        let is_judged = if i < judged.own() {
+            count_of(b.bias_step, label) >= 2.0
+        } else {
+            count_of(b.bias_residual, label) >= judged.needed(label)
         };
-        if counts.get(usize::from(label)).is_none_or(|&count| count < enough) {
+        if !is_judged {
             continue;
         }
         let mut best = (f32::NEG_INFINITY, 0u16);

@@ -6,7 +6,7 @@
 //! Hessian that has a mean curvature in place of each shot's as preconditioner: tridiagonal in the basis of the space, whatever the
 //! curvature. It starts from the classes' priors and one such step, which is a ridge solution.
 
-use super::linalg::{axpy, dot, dot3, exp, sum, xpay};
+use super::linalg::{axpy, dot, exp, sum, xpay};
 use super::prior::Prior;
 use super::space::Space;
 use super::tridiagonal;
@@ -79,38 +79,23 @@ pub fn solve(problem: &Problem<'_>, b: &mut Buffers<'_>) -> Solved {
     Solved { objective, steps: MAX_STEPS, converged: false }
 }
 
-/// Mean of p·(1 − p) over shots, as the curvature that all classes share.
+/// The curvature of the probabilities at hand.
 pub fn mean_curvature(problem: &Problem<'_>, total: f32, b: &Buffers<'_>) -> f32 {
-    let mut spread = 0.0;
-    for p in b.probability.chunks_exact(problem.space.width) {
-        spread += dot3(problem.space.weights, p, p);
-    }
-    ((1.0 - spread / total) / (problem.classes as f32 - 1.0)).max(1e-6)
+    problem.space.mean_curvature(b.probability, problem.classes, total).max(1e-6)
 }
 
 /// The negative gradient into `residual` and `bias_residual`.
 fn gradient(problem: &Problem<'_>, b: &mut Buffers<'_>) {
     let space = &problem.space;
-    // Derivatives of the loss by the scores, w·(P − Y), divided by √w.
-    for (p, q) in b.probability.chunks_exact(space.width).zip(b.work.chunks_exact_mut(space.width)) {
-        for ((q, &p), &root) in q.iter_mut().zip(p).zip(space.roots) {
-            *q = -root * p;
-        }
-    }
-    for (i, (&y, &root)) in problem.labels.iter().zip(space.roots).enumerate() {
-        if let Some(q) = b.work.get_mut(usize::from(y) * space.width + i) {
-            *q += root;
-        }
-    }
+    // Derivatives of the loss by the scores, w·(P − Y), divided by √w and negative.
+    space.residuals(problem.labels, b.probability, b.work);
     for (r, q) in b.bias_residual.iter_mut().zip(b.work.chunks_exact(space.width)) {
         *r = dot(q, space.roots);
     }
     space.pull(b.work, b.residual);
     axpy(-problem.l2, b.unknown, b.residual);
-    if problem.prior.is_some() {
-        for (class, (r, &bias)) in b.bias_residual.iter_mut().zip(b.bias.iter()).enumerate() {
-            *r -= problem.bias_ridge(class) * bias;
-        }
+    for (class, (r, &bias)) in b.bias_residual.iter_mut().zip(b.bias.iter()).enumerate() {
+        *r -= problem.bias_ridge(class) * bias;
     }
 }
 
@@ -181,10 +166,8 @@ fn curvature_along(problem: &Problem<'_>, b: &mut Buffers<'_>) {
         }
         *h = dot(q, space.roots);
     }
-    if problem.prior.is_some() {
-        for (class, (h, &bias)) in b.bias_product.iter_mut().zip(b.bias_direction.iter()).enumerate() {
-            *h += problem.bias_ridge(class) * bias;
-        }
+    for (class, (h, &bias)) in b.bias_product.iter_mut().zip(b.bias_direction.iter()).enumerate() {
+        *h += problem.bias_ridge(class) * bias;
     }
 }
 
@@ -251,11 +234,9 @@ fn evaluate(problem: &Problem<'_>, t: f32, b: &mut Buffers<'_>) -> f32 {
     if t != 0.0 {
         norm += t * (2.0 * space.inner(b.unknown, b.step) + t * space.inner(b.step, b.step));
     }
-    if problem.prior.is_some() {
-        for (class, (&bias, &dbias)) in b.bias.iter().zip(b.bias_step.iter()).enumerate() {
-            let bias = bias + t * dbias;
-            loss += 0.5 * f64::from(problem.bias_ridge(class)) * f64::from(bias * bias);
-        }
+    for (class, (&bias, &dbias)) in b.bias.iter().zip(b.bias_step.iter()).enumerate() {
+        let bias = bias + t * dbias;
+        loss += 0.5 * f64::from(problem.bias_ridge(class)) * f64::from(bias * bias);
     }
     (loss + 0.5 * f64::from(problem.l2) * f64::from(norm)) as f32
 }

@@ -8,7 +8,7 @@
 use half::f16;
 
 use super::hold_back::hold_back;
-use super::linalg::{axpy, axpy_each, columns_times, dot, padded, products_of_rows, sum};
+use super::linalg::{axpy, axpy_each, columns_times, dot, padded, products_of_rows, set_both, sum};
 use super::loo::{self, GRID, Judged, PRIOR_GRID};
 use super::newton::{self, Problem};
 use super::prior::Prior;
@@ -219,8 +219,6 @@ pub(super) fn solve_examples(
     }
     if let Some(prior) = &prior {
         prior.add_to(prior_scale, w, b);
-    }
-    if prior.is_some() {
         basis.iter_mut().zip(buffers.per_shot.iter()).take(n).for_each(|(out, &p)| *out = p);
     }
     Ok(Fit {
@@ -390,14 +388,6 @@ fn gather<'a, 'b>(source: &Source<'a>, start: usize, n: usize, rows: &'b mut [&'
         *row = source.row(i);
     }
     rows.get(..count).unwrap_or_default()
-}
-
-fn set_both(table: &mut [f32], width: usize, i: usize, j: usize, value: f32) {
-    for at in [i * width + j, j * width + i] {
-        if let Some(entry) = table.get_mut(at) {
-            *entry = value;
-        }
-    }
 }
 
 /// From the products to the centred, scaled Gram matrix of unit rows, rows and columns times √w; leaves each row's mean in `row_mean`.

@@ -9,7 +9,7 @@
 //! Adding the same to the scores of all classes changes no probability: gradients, and so unknowns, sum to zero over the classes, and the
 //! last class's row follows from the others.
 
-use super::linalg::{axpy, columns_times, dot, rows_times};
+use super::linalg::{axpy, columns_times, dot, dot3, rows_times};
 use super::tridiagonal::{self, Tridiagonal};
 
 /// Which matrix was reduced.
@@ -70,6 +70,34 @@ impl Space<'_> {
         let but_last = derivatives.len().saturating_sub(self.width);
         rows_times(self.basis, self.width, derivatives.get(..but_last).unwrap_or_default(), out, self.size);
         last_from_others(out, self.size);
+    }
+
+    /// √w·(Y − P) of every shot, Y being 1 for its own class and 0 elsewhere, from probabilities P (C rows of N).
+    pub fn residuals(&self, labels: &[u16], probability: &[f32], out: &mut [f32]) {
+        for (out, p) in out.chunks_exact_mut(self.width).zip(probability.chunks_exact(self.width)) {
+            for ((out, &p), &root) in out.iter_mut().zip(p).zip(self.roots) {
+                *out = -root * p;
+            }
+        }
+        self.add_to_own(labels, out, |i| self.roots.get(i).copied().unwrap_or_default());
+    }
+
+    /// Adds a value to the score that each shot has for its own class.
+    pub fn add_to_own(&self, labels: &[u16], scores: &mut [f32], value: impl Fn(usize) -> f32) {
+        for (i, &label) in labels.iter().enumerate() {
+            if let Some(score) = scores.get_mut(usize::from(label) * self.width + i) {
+                *score += value(i);
+            }
+        }
+    }
+
+    /// Mean of p·(1 − p) over shots and classes, as the curvature that all classes share; `total`: the sum of the weights.
+    pub fn mean_curvature(&self, probability: &[f32], classes: usize, total: f32) -> f32 {
+        let mut spread = 0.0;
+        for p in probability.chunks_exact(self.width) {
+            spread += dot3(self.weights, p, p);
+        }
+        (1.0 - spread / total) / (classes as f32 - 1.0)
     }
 
     /// Inner product of two unknowns, or of a gradient and an unknown.

@@ -10,8 +10,11 @@ use hone_export::Error;
 use hone_models as models;
 use tempfile::TempDir;
 
-/// What the quickstart commits.
-const FIRST_GENERATION: &str = "gen-00000001.hgen";
+/// What is in the folder.
+const MADE: [&str; 7] =
+    ["data", "home", super::BUNDLE, super::REPORT, "backbone.int8.onnx", "head.onnx", "model.int8.onnx"];
+/// What is in its store: the generation that the quickstart commits, and the lock.
+const STORED: [&str; 2] = ["gen-00000001.hgen", "store.lock"];
 
 pub struct Staging {
     /// Holds `new`, and for a moment `old`; gone with its content when dropped.
@@ -87,15 +90,8 @@ impl Staging {
 
 /// Something in a quickstart's folder that came later: the owner's file, or a generation that was tuned since.
 fn not_ours(out: &Path) -> Result<Option<PathBuf>, Error> {
-    let is_made = |name: &str| {
-        let folders = ["data", "home"];
-        let endings = [".onnx", ".hone", ".html"];
-        folders.contains(&name) || endings.iter().any(|ending| name.ends_with(ending))
-    };
-    for (folder, is_made) in [
-        (out.to_path_buf(), &is_made as &dyn Fn(&str) -> bool),
-        (out.join("home"), &|name: &str| !name.ends_with(".hgen") || name == FIRST_GENERATION),
-    ] {
+    let data: Vec<&str> = models::QUICKSTART.iter().map(|file| file.name).collect();
+    for (folder, made) in [(out.to_path_buf(), &MADE[..]), (out.join("data"), &data), (out.join("home"), &STORED)] {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -103,7 +99,7 @@ fn not_ours(out: &Path) -> Result<Option<PathBuf>, Error> {
         };
         for entry in entries {
             let entry = entry.map_err(Error::io(&folder))?;
-            if !is_made(&entry.file_name().to_string_lossy()) {
+            if !made.contains(&entry.file_name().to_string_lossy().as_ref()) {
                 return Ok(Some(entry.path()));
             }
         }
