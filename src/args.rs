@@ -57,6 +57,10 @@ pub enum Command {
     #[cfg(feature = "ort")]
     #[command(hide = true)]
     Probe(Probe),
+    /// One provider of a bench, in a process of its own
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchWorker(BenchWorker),
     /// A command of the full build
     #[cfg(not(feature = "export"))]
     #[command(name = "export", aliases = ["inspect", "quickstart"], hide = true)]
@@ -445,13 +449,13 @@ pub struct HeadTarget {
 pub struct Bench {
     /// Bundle (.hone)
     pub bundle: PathBuf,
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…", help = format!("What runs the backbone: {}", providers()))]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", help = format!("What runs the backbone, each timed: {}", providers()))]
     pub provider: Vec<String>,
     #[command(flatten)]
     pub library: Library,
-    /// Timed runs
-    #[arg(long, default_value_t = 200)]
-    pub runs: usize,
+    /// Timed runs of each provider, at least 1 (default: what fits into a tenth of --seconds, 100 to 20000)
+    #[arg(long)]
+    pub runs: Option<usize>,
     /// Rows to run on (default: seeded random inputs)
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
@@ -461,4 +465,67 @@ pub struct Bench {
     #[cfg(feature = "export")]
     #[arg(long, value_name = "MODEL.onnx")]
     pub original: Option<PathBuf>,
+    #[cfg(feature = "bench")]
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// Scenarios of MLPerf's kind.
+#[cfg(feature = "bench")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// One row after the other: latency, judged by its 90th percentile
+    SingleStream,
+    /// All rows at once: throughput
+    Offline,
+}
+
+/// How a bench measures.
+#[cfg(feature = "bench")]
+#[derive(Debug, Args)]
+pub struct How {
+    /// Longest time for the timed runs of a provider, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// What is measured
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_values = ["single-stream", "offline"])]
+    pub scenario: Vec<Scenario>,
+    /// Threads for throughput, each with a backbone of its own (default: 1 and all processors)
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    pub threads: Vec<NonZeroUsize>,
+    /// Rows at a time for throughput
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "1")]
+    pub batch: Vec<NonZeroUsize>,
+    /// Compare with what an earlier `hone bench --json` printed
+    #[arg(long, value_name = "FILE.json")]
+    pub compare: Option<PathBuf>,
+    /// Exit code 1 where --compare finds a provider slower
+    #[arg(long, requires = "compare")]
+    pub fail_on_regression: bool,
+    /// Instead of timing, see whether each provider takes the whole backbone, and say what it leaves and why; exit code 1 where one does
+    /// not
+    #[arg(long, conflicts_with_all = ["profile", "compare", "html"])]
+    pub preflight: bool,
+    /// Also time every operator
+    #[arg(long)]
+    pub profile: bool,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+}
+
+/// One provider of a bench, in a process of its own.
+#[cfg(feature = "bench")]
+#[derive(Debug, Args)]
+pub struct BenchWorker {
+    pub bundle: PathBuf,
+    #[arg(long)]
+    pub provider: String,
+    #[arg(long)]
+    pub inputs: PathBuf,
+    #[cfg(feature = "export")]
+    #[arg(long)]
+    pub original: Option<PathBuf>,
+    #[command(flatten)]
+    pub library: Library,
 }

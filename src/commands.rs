@@ -1,5 +1,9 @@
 //! The subcommands: each calls the libraries and prints.
 
+#[cfg(feature = "bench")]
+pub mod bench;
+#[cfg(not(feature = "bench"))]
+#[path = "commands/bench_native.rs"]
 pub mod bench;
 pub mod eval;
 #[cfg(feature = "export")]

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(args, &ui),
         Command::Head(args) => commands::head::run(args, &ui),
         Command::Bench(args) => commands::bench::run(args, &ui),
+        #[cfg(feature = "bench")]
+        Command::BenchWorker(args) => commands::bench::worker::run(args),
         #[cfg(feature = "ort")]
         Command::Providers(args) => commands::providers::run(args, &ui),
         #[cfg(feature = "ort")]

@@ -96,6 +96,8 @@ pub struct Applied<'b> {
     pub backbone: Chain<'b>,
     /// How providers are loaded.
     pub settings: Settings,
+    /// Backbones of other threads that are not in use.
+    idle: Mutex<Vec<Chain<'b>>>,
     /// What parsing the bundle and loading the backbone took, in milliseconds.
     pub load_ms: f64,
 }
@@ -174,14 +176,12 @@ impl<'b> Applied<'b> {
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(place())?;
         let parsed = start.elapsed();
-        // Plans are checked by the runtime; a build without ONNX runs nothing else.
-        #[cfg(feature = "onnx")]
-        backbone::check(bundle.backbone, &file.path)?;
+        check_backbone(&bundle, &file.path)?;
         let start = Instant::now();
         let backbone = Chain::load(&bundle, providers, &settings).map_err(place())?;
         let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
         let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
-        Ok(Self { path: &file.path, bundle, preprocessor, backbone, settings, load_ms })
+        Ok(Self { path: &file.path, bundle, preprocessor, backbone, settings, idle: Mutex::new(Vec::new()), load_ms })
     }
 
     /// Opens a session on the store in the folder `store`; `keep`: generations that later commits keep.
@@ -233,7 +233,6 @@ impl<'b> Applied<'b> {
             ids: Vec::with_capacity(at.len()),
             embed_ms_total: 0.0,
         };
-        let idle = Mutex::new(Vec::new());
         for batch in at.chunks(BATCH) {
             let mut inputs = Vec::with_capacity(batch.len());
             for &place in batch {
@@ -247,7 +246,7 @@ impl<'b> Applied<'b> {
                 .par_iter()
                 .enumerate()
                 .map_init(
-                    || Lent::new(&idle, &self.backbone),
+                    || Lent::new(&self.idle, &self.backbone),
                     |lent, (i, input)| {
                         let mut row = vec![0; row_bytes];
                         lent.chain().embed(input, &mut row).map_err(Error::place(&out.ids[first + i]))?;
@@ -267,7 +266,7 @@ impl<'b> Applied<'b> {
         let row_bytes = self.bundle.embedding.row_bytes();
         let input = self.preprocessor.apply(&row)?;
         let (mut rows, start) = (vec![0; row_bytes], Instant::now());
-        self.backbone.clone().embed(&input, &mut rows).map_err(Error::place(&row.id))?;
+        Lent::new(&self.idle, &self.backbone).chain().embed(&input, &mut rows).map_err(Error::place(&row.id))?;
         let embed_ms_total = start.elapsed().as_secs_f64() * 1e3;
         let (path, ids) = (path.to_path_buf(), vec![row.id]);
         Ok(Embedded { path, rows, row_bytes, labels: None, classes: Vec::new(), ids, embed_ms_total })
@@ -281,7 +280,16 @@ impl<'b> Applied<'b> {
     }
 }
 
-/// A backbone of one thread, taken from those that are idle and given back: a session of a provider is made once a thread, not once a batch.
+/// Refuses an ONNX backbone that asks for too much. Plans are checked by the runtime; a build without ONNX has nothing that would run it.
+#[allow(clippy::unnecessary_wraps, reason = "without ONNX there is nothing to refuse")]
+#[cfg_attr(not(feature = "onnx"), allow(unused_variables, reason = "as above"))]
+pub(crate) fn check_backbone(bundle: &Bundle<'_>, path: &Path) -> Result<()> {
+    #[cfg(feature = "onnx")]
+    backbone::check(bundle.backbone, path)?;
+    Ok(())
+}
+
+/// A backbone of one thread, taken from those that are idle and given back: a session of a provider is made once a thread.
 struct Lent<'p, 'b> {
     chain: Option<Chain<'b>>,
     like: &'p Chain<'b>,

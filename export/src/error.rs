@@ -151,6 +151,9 @@ pub enum Error {
         /// Worst layers first.
         layers: Vec<String>,
     },
+    /// A process that runs a provider failed.
+    #[error("{0}")]
+    Worker(String),
     /// The runtime refused (bundle, head, provider).
     #[error(transparent)]
     Runtime(#[from] hone_runtime::Error),
@@ -188,6 +191,7 @@ impl Error {
             Self::NonFinite { .. } => "non-finite",
             Self::Setting { .. } => "setting",
             Self::Collapsed { .. } => "collapsed",
+            Self::Worker(_) => "provider",
             Self::Runtime(e) | Self::In { cause: e, .. } => e.code(),
         }
     }
@@ -219,6 +223,11 @@ impl Error {
             }
             other => other,
         }
+    }
+
+    /// A process that runs a provider, and failed.
+    pub fn worker(why: impl Into<String>) -> Self {
+        Self::Worker(why.into())
     }
 
     /// A file that is not what it should be.

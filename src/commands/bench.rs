@@ -1,84 +1,230 @@
-//! `hone bench`: latency, load time, memory, agreement.
+//! `hone bench`: latency, throughput, load time, memory and agreement of providers, each in processes of its own.
 
+mod page;
+mod preflight;
+mod tables;
+pub mod worker;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hone_export::apply::latency::{self, Line};
-use hone_export::apply::{Applied, BundleFile};
-use hone_export::report::Table;
-use hone_runtime::{Backbone as _, kernels};
+use hone_export::apply::{Applied, BundleFile, latency};
+use hone_export::bench::compare::{Change, Earlier, compare};
+use hone_export::bench::profile::OpTime;
+use hone_export::bench::run::{Effort, Entry, Failure, Line, PROCESSES, Running, write_inputs};
+use hone_export::bench::{Machine, agree};
+use hone_export::{Error, Result};
+use hone_runtime::Backbone as _;
+use hone_runtime::head::Kind;
 use serde::Serialize;
 
-use crate::args::Bench;
-use crate::ui::{Outcome, Ui, bytes, share};
+use crate::args::{Bench, Scenario};
+use crate::ui::{Outcome, Ui};
 
+use self::worker::Launcher;
+
+/// What `--json` prints; an earlier one is read by `--compare`.
 #[derive(Serialize)]
-struct Document {
-    kernel: &'static str,
-    rows: Vec<Line>,
+pub struct Document {
+    /// Kernels of the native engine.
+    pub kernel: String,
+    pub machine: Machine,
+    pub bundle: About,
+    pub rows: Vec<Line>,
+    /// Providers that did not run.
+    pub failed: Vec<Failure>,
+    /// What agreement is with: a provider, or `original`; nothing without data.
+    pub reference: Option<String>,
     /// Milliseconds to solve for a head of ten classes from five shots of each.
-    tune_ms: f64,
+    pub tune_ms: f64,
+    /// Against an earlier bench.
+    pub changes: Option<Vec<Change>>,
+    /// Operator by operator, where it was asked for.
+    pub profiles: Option<Vec<Profile>>,
 }
 
-/// Rows of data that are timed in turn.
+/// Times of a provider's operators.
+#[derive(Serialize)]
+pub struct Profile {
+    pub provider: String,
+    pub ops: Vec<OpTime>,
+}
+
+impl Profile {
+    fn new((provider, ops): &(String, Vec<OpTime>)) -> Self {
+        Self { provider: provider.clone(), ops: ops.clone() }
+    }
+}
+
+/// The bundle that was timed.
+#[derive(Serialize)]
+pub struct About {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub precision: String,
+    pub embedding_dim: usize,
+    /// Of its backbone.
+    pub fingerprint: String,
+}
+
+/// Rows of data on which providers are compared.
 const ROWS: usize = 256;
+/// Rows that are timed in turn, and the bytes that they may take: they count in the processes' memory.
+const TIMED_ROWS: usize = 16;
+const TIMED_BYTES: usize = 8 << 20;
+/// Most runs of a profile.
+const PROFILED_RUNS: usize = 200;
+/// Name of the original among the lines while they are measured.
+const ORIGINAL: &str = "original";
 
 pub fn run(args: &Bench, ui: &Ui) -> Outcome {
+    let earlier = args.how.compare.as_deref().map(Earlier::read).transpose()?;
+    let effort = effort(args)?;
     let file = BundleFile::read(&args.bundle)?;
     let applied = Applied::open_on(&file, &[], args.library.settings()?)?;
-    let providers =
-        if args.provider.is_empty() { vec![applied.backbone.provider().to_owned()] } else { args.provider.clone() };
-    if args.provider.is_empty() {
-        ui.notices(&applied);
+    let providers = providers(args, &applied, ui)?;
+    let rows = rows(args, &applied)?;
+    let timed = (TIMED_BYTES / (applied.bundle.input.elements() * 4).max(1)).clamp(1, TIMED_ROWS).min(rows.len());
+    let machine = Machine::here()?;
+
+    let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+    let inputs = folder.path().join("inputs");
+    write_inputs(&inputs, &rows[..timed])?;
+    let launcher = Launcher::new(args, &inputs)?;
+    if args.how.preflight {
+        return preflight::run(&applied, &providers, &launcher, folder.path(), ui);
     }
-    let inputs = match &args.data {
-        None => latency::random_inputs(applied.bundle.input.elements(), 16, 1),
-        Some(path) => {
-            let mut options = args.options.clone();
-            options.limit = Some(options.limit.unwrap_or(ROWS));
-            applied.inputs(&mut options.open(path)?)?
-        }
-    };
-    let times = |provider: &String| latency::bundle(&applied, provider, &inputs, args.runs);
-    let rows = providers.iter().map(times).collect::<Result<Vec<Line>, _>>()?;
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    for provider in &providers {
+        entries.push(Entry { provider: provider.clone(), start: Box::new(|| launcher.bundle(provider)) });
+    }
     #[cfg(feature = "export")]
-    let rows = super::original::time(args, &applied, &inputs, rows)?;
-    let columns = [
-        "provider",
-        "kernel",
-        "precision",
-        "threads",
-        "load ms",
-        "p50 µs",
-        "p90 µs",
-        "p99 µs",
-        "peak memory, bytes",
-        "agreement",
-    ];
-    let mut table = Table::new("Latency of one row", &columns);
-    for line in &rows {
-        table.row([
-            line.provider.clone(),
-            line.kernel.clone(),
-            line.precision.to_owned(),
-            line.threads.to_string(),
-            format!("{:.1}", line.load_ms),
-            format!("{:.1}", line.p50_us),
-            format!("{:.1}", line.p90_us),
-            format!("{:.1}", line.p99_us),
-            line.peak_rss_bytes.map_or_else(|| "–".into(), bytes),
-            line.agreement.map_or_else(|| "–".into(), share),
-        ]);
+    if let Some(original) = &args.original {
+        entries.push(Entry { provider: ORIGINAL.into(), start: Box::new(|| launcher.original(original)) });
     }
-    table.note = "Peak memory is that of the whole process so far.".into();
-    if rows.iter().any(|line| line.provider == "tract") {
-        table.note += " tract computes int8 models in float.";
+    let mut running = ui.track("starting", |p| Running::start(&entries, &effort, p));
+    ui.track("measuring", |p| running.measure(&effort, p));
+    let profiles = if args.how.profile { Some(running.profiles(PROFILED_RUNS)) } else { None };
+    // Random inputs have no class to agree on, nor have values.
+    let classifies = applied.bundle.head.is_none_or(|head| head.kind() != Kind::Regression);
+    let embeddings = if args.data.is_some() && classifies {
+        agree::embed_all(&mut running, &rows, folder.path())?
+    } else {
+        Vec::new()
+    };
+    let (mut lines, failed) = running.end();
+    let original = lines.iter().any(|line| line.provider == ORIGINAL).then_some(ORIGINAL);
+    agree::fill(&applied.bundle, &embeddings, original, &mut lines)?;
+    let reference = original.map(str::to_owned).or_else(|| Some(embeddings.first()?.provider.clone()));
+    let reference = reference.filter(|_| !embeddings.is_empty());
+    // It runs on tract, in its own precision.
+    lines.iter_mut().filter(|line| line.provider == ORIGINAL).for_each(|line| {
+        line.provider = "tract".into();
+        line.agreement = None;
+    });
+    if lines.is_empty() {
+        let whys: Vec<String> = failed.iter().map(|f| format!("{}: {}", f.provider, f.why)).collect();
+        return Err(Error::worker(format!("nothing ran: {}", whys.join("; "))));
     }
-    let tune_ms = latency::tuning(applied.bundle.embedding)?;
-    let (classes, shots) = latency::TUNED;
-    table.note += &format!(
-        "\nTuning a head of {classes} classes from {shots} shots of each: {tune_ms:.2} ms, beside embedding the shots."
-    );
-    ui.table(&table);
-    ui.document(&Document { kernel: kernels::best()?.name, rows, tune_ms });
-    Ok(ExitCode::SUCCESS)
+    let changes = earlier.as_ref().map(|earlier| compare(&lines, &earlier.rows));
+    let document = Document {
+        kernel: machine.kernel.clone(),
+        bundle: about(&applied, &file),
+        rows: lines,
+        failed,
+        reference,
+        tune_ms: latency::tuning(applied.bundle.embedding)?,
+        changes,
+        profiles: profiles.as_ref().map(|(profiles, _)| profiles.iter().map(Profile::new).collect()),
+        machine,
+    };
+    tables::print(&document, ui);
+    if let Some((_, without)) = &profiles {
+        tables::profiles(&document).iter().for_each(|table| ui.table(table));
+        without.iter().for_each(|failure| ui.say(&failure.why));
+    }
+    if let Some(earlier) = &earlier {
+        tables::print_changes(&document, &earlier.machine, ui);
+    }
+    if let Some(path) = &args.how.html {
+        page::write(&document, path)?;
+        ui.say(format!("\nThe page is {}", path.display()));
+    }
+    ui.document(&document);
+    document.failed.iter().for_each(|failure| ui.warn(format!("{} did not run: {}", failure.provider, failure.why)));
+    Ok(code(args, &document))
+}
+
+/// 1 where a provider that was asked for did not run, or has become slower and that is to count.
+fn code(args: &Bench, document: &Document) -> ExitCode {
+    let slower = document.changes.iter().flatten().any(|change| change.verdict == "slower");
+    if document.failed.is_empty() && !(args.how.fail_on_regression && slower) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn effort(args: &Bench) -> Result<Effort> {
+    let setting = |name: &str, why: &str| Error::Setting { name: name.into(), why: why.into() };
+    if args.runs == Some(0) {
+        return Err(setting("--runs", "at least 1 run is needed"));
+    }
+    if !(args.how.seconds > 0.0 && args.how.seconds <= 86_400.0) {
+        return Err(setting("--seconds", "more than 0 and at most a day (86400)"));
+    }
+    let has = |scenario| args.how.scenario.contains(&scenario);
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut threads: Vec<usize> = args.how.threads.iter().map(|n| n.get()).collect();
+    if threads.is_empty() {
+        threads = if all > 1 { vec![1, all] } else { vec![1] };
+    }
+    let batches = args.how.batch.iter().map(|n| n.get());
+    let pairs = batches.flat_map(|batch| threads.iter().map(move |&threads| (threads, batch)));
+    Ok(Effort {
+        runs: if has(Scenario::SingleStream) { args.runs } else { Some(PROCESSES) },
+        seconds: args.how.seconds,
+        rounds: 10,
+        throughput: if has(Scenario::Offline) { pairs.collect() } else { Vec::new() },
+        throughput_ms: (args.how.seconds * 100.0).clamp(50.0, 500.0),
+    })
+}
+
+/// What was asked for, each once; otherwise what runs the bundle by itself.
+fn providers(args: &Bench, applied: &Applied<'_>, ui: &Ui) -> Result<Vec<String>> {
+    if args.provider.is_empty() {
+        ui.notices(applied);
+        return Ok(vec![applied.backbone.provider().to_owned()]);
+    }
+    let known = hone_runtime::backbone::provider::names();
+    let mut providers: Vec<String> = Vec::new();
+    for name in &args.provider {
+        if !known.contains(&name.as_str()) {
+            return Err(hone_runtime::Error::UnknownProvider { name: name.clone() }.into());
+        }
+        if !providers.contains(name) {
+            providers.push(name.clone());
+        }
+    }
+    Ok(providers)
+}
+
+fn rows(args: &Bench, applied: &Applied<'_>) -> Result<Vec<Vec<f32>>> {
+    let Some(path) = &args.data else {
+        return Ok(latency::random_inputs(applied.bundle.input.elements(), TIMED_ROWS, 1));
+    };
+    let mut options = args.options.clone();
+    options.limit = Some(options.limit.unwrap_or(ROWS));
+    let rows = applied.inputs(&mut options.open(path)?)?;
+    if rows.is_empty() { Err(Error::data(path, "there is no row to run on")) } else { Ok(rows) }
+}
+
+fn about(applied: &Applied<'_>, file: &BundleFile) -> About {
+    About {
+        path: Path::new(&file.path).to_path_buf(),
+        bytes: file.bytes.len() as u64,
+        precision: applied.bundle.precision.name().to_owned(),
+        embedding_dim: applied.bundle.embedding.dim,
+        fingerprint: applied.bundle.fingerprint.to_string(),
+    }
 }

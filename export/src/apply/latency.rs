@@ -160,8 +160,8 @@ pub(super) fn time(inputs: &[Vec<f32>], runs: usize, mut work: impl FnMut(&[f32]
 }
 
 /// Place of the p-th percentile among `n` sorted values: nearest rank.
-fn nearest_rank(n: usize, p: usize) -> usize {
-    (n * p).div_ceil(100).clamp(1, n) - 1
+pub(crate) fn nearest_rank(n: usize, p: usize) -> usize {
+    (n * p).div_ceil(100).clamp(1, n.max(1)) - 1
 }
 
 #[cfg(test)]

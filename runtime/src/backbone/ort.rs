@@ -11,15 +11,18 @@ mod probe;
 pub mod session;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::string::String;
 use std::sync::Arc;
+use std::vec;
 use std::vec::Vec;
 
 pub use assignment::{AssignedNode, Partition};
 pub use library::{Found, Library, Origin, QnnPlugin};
 pub use probe::{Probe, probe};
-pub use session::{Load, OrtModel};
+pub use session::{Asks, Load, OrtModel};
 
+use super::provider::onnxruntime_saturates;
 use super::{Backbone, Fingerprint};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
@@ -113,7 +116,7 @@ impl ExecutionProvider {
         }
     }
 
-    /// Whether the tests run it; the others are compiled only.
+    /// Whether `tests/providers.rs` runs it; the others are compiled only.
     #[must_use]
     pub const fn is_tested(self) -> bool {
         matches!(self, Self::Cpu | Self::OpenVino | Self::Qnn)
@@ -131,27 +134,11 @@ pub struct Settings {
     pub threads: usize,
     /// Whether 8-bit products must not saturate. Processors with AVX2 and without VNNI have fast kernels that do.
     pub precise: bool,
-    /// Whether a node that the provider does not take is an error.
-    pub whole: bool,
-    /// Whether [`OrtModel::partitions`] is to be answered.
-    pub record_assignment: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { library: None, cache: None, threads: 1, precise: saturates(), whole: false, record_assignment: false }
-    }
-}
-
-/// Whether ONNX Runtime's fast 8-bit kernels saturate on this processor.
-fn saturates() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        !(std::is_x86_feature_detected!("avxvnni") || std::is_x86_feature_detected!("avx512vnni"))
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
+        Self { library: None, cache: None, threads: 1, precise: onnxruntime_saturates() }
     }
 }
 
@@ -161,22 +148,52 @@ struct Recipe {
     provider: ExecutionProvider,
     settings: Settings,
     found: Found,
-    /// Batch included.
-    shape: Vec<usize>,
+    /// Without the batch.
+    input_shape: Vec<usize>,
+    embedding: EmbeddingSpec,
     fingerprint: Fingerprint,
 }
 
 impl Recipe {
-    fn session(&self) -> Result<OrtModel> {
+    fn new(bundle: &Bundle<'_>, provider: ExecutionProvider, settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            onnx: bundle.backbone.to_vec(),
+            provider,
+            settings: settings.clone(),
+            found: Found::search(settings.library.as_deref()),
+            input_shape: bundle.input.shape().to_vec(),
+            embedding: bundle.embedding.check()?,
+            fingerprint: bundle.fingerprint,
+        })
+    }
+
+    /// A session for `batch` inputs at a time, checked against what the bundle states.
+    fn session(&self, batch: usize, asks: Asks<'_>) -> Result<OrtModel> {
+        let mut shape = Vec::from([batch]);
+        shape.extend(&self.input_shape);
         let how = Load {
             provider: self.provider,
             settings: &self.settings,
             found: &self.found,
-            input: &self.shape,
-            profile: None,
-            fingerprint: Some(self.fingerprint),
+            input: &shape,
+            // What is kept is for one input at a time.
+            fingerprint: (batch == 1).then_some(self.fingerprint),
+            asks,
         };
-        OrtModel::load(&self.onnx, &how).map_err(|why| Error::Provider { provider: self.provider.name(), why })
+        let model = OrtModel::load(&self.onnx, &how).map_err(|why| self.failed(why))?;
+        let expected = batch * self.embedding.dim;
+        if model.output_elements() != expected {
+            return Err(Error::Shape {
+                what: "values of the backbone's output",
+                expected,
+                got: model.output_elements(),
+            });
+        }
+        Ok(model)
+    }
+
+    fn failed(&self, why: String) -> Error {
+        Error::Provider { provider: self.provider.name(), why }
     }
 }
 
@@ -186,8 +203,8 @@ impl Recipe {
 pub struct OrtBackbone {
     recipe: Arc<Recipe>,
     model: Option<OrtModel>,
-    input_shape: Vec<usize>,
-    embedding: EmbeddingSpec,
+    /// For the number of inputs that came together last.
+    batched: Option<(usize, OrtModel)>,
 }
 
 impl OrtBackbone {
@@ -196,51 +213,72 @@ impl OrtBackbone {
     /// # Errors
     /// [`Error::Provider`]: no library, a library that cannot be loaded, a model that the provider refuses; [`Error::Shape`].
     pub fn load(bundle: &Bundle<'_>, provider: ExecutionProvider, settings: &Settings) -> Result<Self> {
-        let found = Found::search(settings.library.as_deref());
-        let embedding = bundle.embedding.check()?;
-        let input_shape = bundle.input.shape().to_vec();
-        let mut shape = Vec::from([1]);
-        shape.extend(&input_shape);
-        let fingerprint = bundle.fingerprint;
-        let recipe =
-            Recipe { fingerprint, onnx: bundle.backbone.to_vec(), provider, settings: settings.clone(), found, shape };
-        let model = recipe.session()?;
-        if model.output_elements() != embedding.dim {
-            return Err(Error::Shape {
-                what: "values of the backbone's output",
-                expected: embedding.dim,
-                got: model.output_elements(),
-            });
+        let recipe = Recipe::new(bundle, provider, settings)?;
+        let model = recipe.session(1, Asks::default())?;
+        Ok(Self { recipe: Arc::new(recipe), model: Some(model), batched: None })
+    }
+
+    /// Which nodes of the bundle's backbone each execution provider takes when `provider` is asked to run it: what it leaves is ONNX
+    /// Runtime's own. Loads the backbone for that, and drops it.
+    ///
+    /// # Errors
+    /// As [`OrtBackbone::load`]; [`Error::Provider`] where the library is older than 1.24.
+    pub fn partitions(bundle: &Bundle<'_>, provider: ExecutionProvider, settings: &Settings) -> Result<Vec<Partition>> {
+        let recipe = Recipe::new(bundle, provider, settings)?;
+        let model = recipe.session(1, Asks { partitions: true, ..Asks::default() })?;
+        model.partitions().map_err(|why| recipe.failed(why))
+    }
+
+    /// Runs the backbone `runs` times on each input and lets ONNX Runtime write its profile of that to a file whose path begins with
+    /// `prefix`; gives the path. The profile is JSON in the trace event format.
+    ///
+    /// # Errors
+    /// As [`OrtBackbone::load`] and [`Backbone::embed`].
+    pub fn profile(
+        bundle: &Bundle<'_>,
+        provider: ExecutionProvider,
+        settings: &Settings,
+        inputs: &[Vec<f32>],
+        runs: usize,
+        prefix: &Path,
+    ) -> Result<PathBuf> {
+        let recipe = Recipe::new(bundle, provider, settings)?;
+        let model = recipe.session(1, Asks { profile: Some(prefix), ..Asks::default() })?;
+        let mut backbone = Self { recipe: Arc::new(recipe), model: Some(model), batched: None };
+        let mut row = vec![0; backbone.embedding().row_bytes()];
+        for input in inputs.iter().cycle().take(inputs.len() * runs) {
+            backbone.embed(input, &mut row)?;
         }
-        Ok(Self { recipe: Arc::new(recipe), model: Some(model), input_shape, embedding })
+        let file = backbone.model()?.end_profile();
+        file.map(PathBuf::from).map_err(|why| backbone.recipe.failed(why))
     }
 
     /// The session, made now where this is a clone that has not run yet.
-    ///
-    /// # Errors
-    /// As [`OrtBackbone::load`].
-    pub fn model(&mut self) -> Result<&mut OrtModel> {
-        if self.model.is_none() {
-            self.model = Some(self.recipe.session()?);
+    fn model(&mut self) -> Result<&mut OrtModel> {
+        match &mut self.model {
+            Some(model) => Ok(model),
+            none => Ok(none.insert(self.recipe.session(1, Asks::default())?)),
         }
-        self.model.as_mut().ok_or(Error::Missing { what: "session" })
     }
 
-    /// What runs it.
-    #[must_use]
-    pub fn execution_provider(&self) -> ExecutionProvider {
-        self.recipe.provider
+    /// The session for that many inputs at a time.
+    fn batched(&mut self, batch: usize) -> Result<&mut OrtModel> {
+        if batch == 1 {
+            return self.model();
+        }
+        if self.batched.as_ref().is_none_or(|(size, _)| *size != batch) {
+            self.batched = Some((batch, self.recipe.session(batch, Asks::default())?));
+        }
+        match &mut self.batched {
+            Some((_, model)) => Ok(model),
+            None => Err(Error::Missing { what: "session" }),
+        }
     }
 }
 
 impl Clone for OrtBackbone {
     fn clone(&self) -> Self {
-        Self {
-            recipe: Arc::clone(&self.recipe),
-            model: None,
-            input_shape: self.input_shape.clone(),
-            embedding: self.embedding,
-        }
+        Self { recipe: Arc::clone(&self.recipe), model: None, batched: None }
     }
 }
 
@@ -256,25 +294,28 @@ impl Backbone for OrtBackbone {
     }
 
     fn input_shape(&self) -> &[usize] {
-        &self.input_shape
+        &self.recipe.input_shape
     }
 
     fn embedding(&self) -> EmbeddingSpec {
-        self.embedding
+        self.recipe.embedding
     }
 
     fn embed(&mut self, input: &[f32], row: &mut [u8]) -> Result<()> {
-        let (provider, embedding) = (self.recipe.provider.name(), self.embedding);
-        let model = self.model()?;
-        if input.len() != model.input_elements() {
-            return Err(Error::Shape {
-                what: "values of the model's input",
-                expected: model.input_elements(),
-                got: input.len(),
-            });
-        }
-        super::check_finite(input)?;
-        model.input().copy_from_slice(input);
-        model.run(|real| embedding.quantize_row(real, row)).map_err(|why| Error::Provider { provider, why })?
+        self.embed_batch(input, row)
+    }
+
+    fn embed_batch(&mut self, inputs: &[f32], rows: &mut [u8]) -> Result<()> {
+        let recipe = Arc::clone(&self.recipe);
+        let count = super::count(self, inputs, rows)?;
+        super::check_finite(inputs)?;
+        let model = self.batched(count)?;
+        model.input().copy_from_slice(inputs);
+        let (dim, row_bytes) = (recipe.embedding.dim, recipe.embedding.row_bytes());
+        let quantized = model.run(|real| {
+            let mut pairs = real.chunks_exact(dim).zip(rows.chunks_exact_mut(row_bytes));
+            pairs.try_for_each(|(real, row)| recipe.embedding.quantize_row(real, row))
+        });
+        quantized.map_err(|why| recipe.failed(why))?
     }
 }

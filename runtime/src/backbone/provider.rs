@@ -34,6 +34,20 @@ pub fn names() -> Vec<&'static str> {
     names.collect()
 }
 
+/// Whether ONNX Runtime's fast 8-bit kernels saturate on this processor, unless a session sets `session.x64quantprecision` to 1: so do
+/// those for AVX2 without VNNI.
+#[must_use]
+pub fn onnxruntime_saturates() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        !(std::is_x86_feature_detected!("avxvnni") || std::is_x86_feature_detected!("avx512vnni"))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 /// How providers are loaded.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -81,8 +95,7 @@ impl<'b> Provider<'b> {
             #[cfg(feature = "tract")]
             "tract" => TractBackbone::load(bundle).map(Self::Tract),
             #[cfg(feature = "ort")]
-            name if ExecutionProvider::named(name).is_some_and(ExecutionProvider::is_built) => {
-                let provider = ExecutionProvider::named(name).unwrap_or(ExecutionProvider::Cpu);
+            _ if let Some(provider) = ExecutionProvider::named(name).filter(|provider| provider.is_built()) => {
                 OrtBackbone::load(bundle, provider, &settings.ort).map(|ort| Self::Ort(Box::new(ort)))
             }
             _ => Err(Error::UnknownProvider { name: name.to_string() }),
@@ -130,6 +143,16 @@ impl Backbone for Provider<'_> {
             Self::Tract(tract) => tract.embed(input, row),
             #[cfg(feature = "ort")]
             Self::Ort(ort) => ort.embed(input, row),
+        }
+    }
+
+    fn embed_batch(&mut self, inputs: &[f32], rows: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Native(native) => native.embed_batch(inputs, rows),
+            #[cfg(feature = "tract")]
+            Self::Tract(tract) => tract.embed_batch(inputs, rows),
+            #[cfg(feature = "ort")]
+            Self::Ort(ort) => ort.embed_batch(inputs, rows),
         }
     }
 }
@@ -224,7 +247,11 @@ impl Backbone for Chain<'_> {
                     let failed = format!("{provider} failed ({why})");
                     let (current, rest, notice) = first(&self.bundle, &self.rest, &self.settings, Some(failed))?;
                     (self.current, self.rest) = (current, rest);
-                    self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notice);
+                    let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Clones on other threads meet the same failure.
+                    if let Some(notice) = notice.filter(|notice| !notices.contains(notice)) {
+                        notices.push(notice);
+                    }
                 }
                 done => return done,
             }

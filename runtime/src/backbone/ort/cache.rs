@@ -8,14 +8,15 @@ use std::format;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::string::String;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::vec::Vec;
 
 use super::{ExecutionProvider, Settings};
 use crate::backbone::Fingerprint;
+use crate::bytes::crc32;
 
 const MAGIC: [u8; 8] = *b"\x89HOC\r\n\x1a\n";
 const HEADER: usize = 16;
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 /// Larger entries are not read.
 const MAX_BYTES: u64 = 1 << 31;
 
@@ -43,7 +44,7 @@ impl Entry {
             env!("CARGO_PKG_VERSION"),
         );
         let provider = provider.name().replace(':', "-");
-        let path = folder.join(format!("{backbone}-{provider}-{:08x}.hone-cache", CRC.checksum(made_for.as_bytes())));
+        let path = folder.join(format!("{backbone}-{provider}-{:08x}.hone-cache", crc32(made_for.as_bytes())));
         Self { path }
     }
 
@@ -57,14 +58,17 @@ impl Entry {
         let crc = u32::from_le_bytes(header.get(8..12)?.try_into().ok()?);
         let len = u32::from_le_bytes(header.get(12..16)?.try_into().ok()?);
         let body = bytes.get(HEADER..)?;
-        let whole = header.starts_with(&MAGIC) && body.len() as u64 == u64::from(len) && CRC.checksum(body) == crc;
+        let whole = header.starts_with(&MAGIC) && body.len() as u64 == u64::from(len) && crc32(body) == crc;
         whole.then(|| bytes.split_off(HEADER))
     }
 
     /// Where ONNX Runtime is to write the model that [`Entry::keep`] takes. The folder is made.
     pub fn draft(&self) -> Option<PathBuf> {
         fs::create_dir_all(self.path.parent()?).ok()?;
-        Some(self.path.with_extension(format!("{}.onnx", std::process::id())))
+        // Sessions are made on several threads, and in several processes.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Some(self.path.with_extension(format!("{}-{number}.onnx", std::process::id())))
     }
 
     /// Takes in what was written to the draft. A cache that cannot be written is no failure: the next load does the work again.
@@ -78,7 +82,7 @@ impl Entry {
         let len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         bytes.extend(MAGIC);
-        bytes.extend(CRC.checksum(&body).to_le_bytes());
+        bytes.extend(crc32(&body).to_le_bytes());
         bytes.extend(len.to_le_bytes());
         bytes.extend(body);
         fs::write(draft, bytes)?;

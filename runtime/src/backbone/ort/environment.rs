@@ -10,6 +10,7 @@ use std::vec::Vec;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::ExecutionProvider;
 use super::library::QnnPlugin;
 
 /// What the process has loaded. ONNX Runtime can be loaded once: a second library of another version in the same process would answer with
@@ -28,10 +29,10 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 /// The library cannot be loaded (missing, for another processor, too old), or the process has another one.
 pub(super) fn environment(path: &Path, qnn: Option<&QnnPlugin>) -> Result<Environment, String> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if loaded.is_none() {
-        *loaded = Some(Loaded { path: path.to_path_buf(), environment: load(path)?, plugins: Vec::new() });
-    }
-    let Some(loaded) = loaded.as_mut() else { return Err("nothing was loaded".to_string()) };
+    let loaded = match &mut *loaded {
+        Some(loaded) => loaded,
+        none => none.insert(Loaded { path: path.to_path_buf(), environment: load(path)?, plugins: Vec::new() }),
+    };
     if loaded.path != path {
         return Err(format!(
             "this process has loaded {} already, and ONNX Runtime can be loaded once; run {} in a command of its own",
@@ -44,15 +45,12 @@ pub(super) fn environment(path: &Path, qnn: Option<&QnnPlugin>) -> Result<Enviro
     {
         loaded
             .environment
-            .register_ep_library(QNN_NAME, &qnn.plugin)
+            .register_ep_library(ExecutionProvider::Qnn.long_name(), &qnn.plugin)
             .map_err(|error| format!("{}: {error}", qnn.plugin.display()))?;
         loaded.plugins.push(qnn.plugin.clone());
     }
     Ok(loaded.environment.clone())
 }
-
-/// The name under which the plugin's devices appear.
-pub(super) const QNN_NAME: &str = "QNNExecutionProvider";
 
 fn load(path: &Path) -> Result<Environment, String> {
     let build = || -> Result<Environment, String> {

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::string::{String, ToString};
+use std::sync::OnceLock;
 use std::vec::Vec;
 
 use super::ExecutionProvider;
@@ -16,10 +17,10 @@ use super::ExecutionProvider;
 pub const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// The plugin that has the QNN execution provider.
-pub const QNN_PLUGIN: &str =
+const QNN_PLUGIN: &str =
     if cfg!(windows) { "onnxruntime_providers_qnn.dll" } else { "libonnxruntime_providers_qnn.so" };
 /// The simulation of a Hexagon NPU on a desktop, and the driver on a device that has one.
-pub const QNN_BACKEND: &str = if cfg!(windows) { "QnnHtp.dll" } else { "libQnnHtp.so" };
+const QNN_BACKEND: &str = if cfg!(windows) { "QnnHtp.dll" } else { "libQnnHtp.so" };
 /// The OpenVINO execution provider, beside a library that was built with it.
 const OPENVINO: &str =
     if cfg!(windows) { "onnxruntime_providers_openvino.dll" } else { "libonnxruntime_providers_openvino.so" };
@@ -96,7 +97,7 @@ pub struct Found {
 
 impl Found {
     /// Looks in all places: `option` (a file, or a folder that has one), [`VARIABLE`], `target/providers` under the working folder and beside the
-    /// program, the active Python environment's packages, the system. Runs `python3` once where neither names a library.
+    /// program, the active Python environment's packages, the system. Runs `python3`, once in a process.
     #[must_use]
     pub fn search(option: Option<&Path>) -> Self {
         let mut found = Self::default();
@@ -251,15 +252,20 @@ fn python_folders() -> Vec<PathBuf> {
     if let Some(path) = env::var_os("PYTHONPATH") {
         folders.extend(env::split_paths(&path));
     }
-    // The interpreter itself knows best: virtual environments, conda, user packages.
+    folders.extend(interpreter().iter().flat_map(|said| said.lines()).map(PathBuf::from).filter(|path| path.is_dir()));
+    folders
+}
+
+/// Where the active interpreter looks for packages, a folder a line: it knows best about virtual environments, conda, user packages.
+fn interpreter() -> &'static Option<String> {
+    static SAID: OnceLock<Option<String>> = OnceLock::new();
     let program = "import sys; print('\\n'.join(p for p in sys.path if p))";
     let names: &[&str] = if cfg!(windows) { &["python"] } else { &["python3", "python"] };
-    let said = names.iter().find_map(|name| {
+    let ask = |name: &&str| {
         let run = Command::new(name).args(["-c", program]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
         run.status.success().then(|| String::from_utf8_lossy(&run.stdout).to_string())
-    });
-    folders.extend(said.iter().flat_map(|said| said.lines()).map(PathBuf::from).filter(|path| path.is_dir()));
-    folders
+    };
+    SAID.get_or_init(|| names.iter().find_map(ask))
 }
 
 fn system_folders() -> Vec<PathBuf> {

@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use ort::ep::ExecutionProvider as _;
 
-use super::environment::{QNN_NAME, environment};
+use super::environment::environment;
 use super::{ExecutionProvider, Found, Origin, Settings};
 
 /// A provider that can be used.
@@ -74,9 +74,8 @@ pub fn probe(provider: ExecutionProvider, settings: &Settings) -> Result<Probe, 
         _ => return Err(format!("not in this build of hone: `--features {}`", provider.feature())),
     };
     if !is_there {
-        let name = if provider == ExecutionProvider::Qnn { QNN_NAME } else { provider.long_name() };
-        let why = format!("{} was built without {name}; {}", library.path.display(), super::library::install(provider));
-        return Err(why);
+        let (library, name) = (library.path.display(), provider.long_name());
+        return Err(format!("{library} was built without {name}; {}", super::library::install(provider)));
     }
     Ok(Probe {
         library: library.path.clone(),

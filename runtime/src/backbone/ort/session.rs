@@ -8,13 +8,14 @@ use std::vec::Vec;
 
 use ort::environment::Environment;
 use ort::ep;
+use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
 use super::assignment::{self, Partition};
 use super::cache::Entry;
-use super::environment::{QNN_NAME, environment};
+use super::environment::environment;
 use super::{ExecutionProvider, Found, Settings};
 use crate::backbone::Fingerprint;
 
@@ -29,10 +30,25 @@ pub struct Load<'a> {
     pub found: &'a Found,
     /// Shape of the input, batch included.
     pub input: &'a [usize],
-    /// Where ONNX Runtime writes its profile, a prefix of the file's name; for [`OrtModel::end_profile`].
-    pub profile: Option<&'a Path>,
     /// Where what loading worked out is kept between runs of the program ([`Settings::cache`]), for the backbone of this identity.
     pub fingerprint: Option<Fingerprint>,
+    /// What the session is to tell about itself.
+    pub asks: Asks<'a>,
+}
+
+/// What a session tells about itself, beside running. With any of these it is made anew, not from the cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asks<'a> {
+    /// For [`OrtModel::partitions`].
+    pub partitions: bool,
+    /// For [`OrtModel::end_profile`]: the file's path, to which ONNX Runtime adds the time and `.json`.
+    pub profile: Option<&'a Path>,
+}
+
+impl Asks<'_> {
+    fn nothing(&self) -> bool {
+        !self.partitions && self.profile.is_none()
+    }
 }
 
 /// A session with its input and output bound: no copy beside those of the caller's.
@@ -68,12 +84,13 @@ impl OrtModel {
             }
         }
         let Some(draft) = entry.draft() else { return Self::open(onnx, how, &Draft::None) };
-        let model = Self::open(onnx, how, &Draft::Writes(&draft));
-        match &model {
-            Ok(_) => entry.keep(&draft),
-            Err(_) => drop(std::fs::remove_file(&draft)),
+        if let Ok(model) = Self::open(onnx, how, &Draft::Writes(&draft)) {
+            entry.keep(&draft);
+            return Ok(model);
         }
-        model
+        // The folder may be full, or may not be written to: that is no reason not to run.
+        drop(std::fs::remove_file(&draft));
+        Self::open(onnx, how, &Draft::None)
     }
 
     fn open(onnx: &[u8], how: &Load<'_>, draft: &Draft<'_>) -> Result<Self, String> {
@@ -139,15 +156,15 @@ impl OrtModel {
         Ok(take(values))
     }
 
-    /// Which nodes each execution provider has taken.
+    /// Which nodes each execution provider has taken, where the session was [asked](Asks::partitions) to record it.
     ///
     /// # Errors
-    /// The settings did not ask for it ([`Settings::record_assignment`]).
+    /// The library is older than 1.24, or nothing was recorded.
     pub fn partitions(&self) -> Result<Vec<Partition>, String> {
         assignment::of(&self.session)
     }
 
-    /// Ends the profile that [`Load::profile`] began; the path of its file.
+    /// Ends the profile that the session was [asked](Asks::profile) for; the path of its file.
     ///
     /// # Errors
     /// What ONNX Runtime says.
@@ -195,13 +212,10 @@ impl Draft<'_> {
 /// for QNN, which has a form for it; OpenVINO keeps its own in the same folder.
 fn cache_entry(how: &Load<'_>) -> Result<Option<Entry>, String> {
     let is_kept = matches!(how.provider, ExecutionProvider::Cpu | ExecutionProvider::Qnn);
+    let is_kept = is_kept && how.asks.nothing();
     let Some((folder, fingerprint)) = how.settings.cache.as_deref().zip(how.fingerprint).filter(|_| is_kept) else {
         return Ok(None);
     };
-    if how.profile.is_some() || how.settings.record_assignment {
-        // These look at what loading does.
-        return Ok(None);
-    }
     let library = how.found.library(how.provider)?;
     Ok(Some(Entry::new(folder, fingerprint, how.provider, &library.path, how.settings)))
 }
@@ -232,13 +246,12 @@ fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
     if settings.precise {
         builder = builder.with_precise_qmm().map_err(said_builder)?;
     }
-    if settings.whole {
-        builder = builder.with_disable_cpu_fallback().map_err(said_builder)?;
-    }
-    if settings.record_assignment {
+    if how.asks.partitions {
         builder = builder.with_config_entry(assignment::RECORD, "1").map_err(said_builder)?;
+        // Providers say in their logs why they leave a node.
+        builder = builder.with_log_level(LogLevel::Info).map_err(said_builder)?;
     }
-    if let Some(profile) = how.profile {
+    if let Some(profile) = how.asks.profile {
         builder = builder.with_profiling(profile).map_err(said_builder)?;
     }
     with_provider(builder, &environment, how, qnn)
@@ -255,9 +268,14 @@ fn with_provider(
         ExecutionProvider::Cpu => return Ok(builder),
         ExecutionProvider::Qnn => {
             let backend = qnn.map(|qnn| qnn.backend.display().to_string()).unwrap_or_default();
-            let options = [(format!("{QNN_NAME}.backend_path"), backend)];
+            let name = how.provider.long_name();
+            // Otherwise the first quantization and the last dequantization are left to ONNX Runtime's own kernels.
+            let options = [
+                (format!("{name}.backend_path"), backend),
+                (format!("{name}.offload_graph_io_quantization"), "0".to_owned()),
+            ];
             let devices: Vec<_> =
-                environment.devices().filter(|device| device.ep().is_ok_and(|name| name == QNN_NAME)).collect();
+                environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == name)).collect();
             // The plugin offers its processors one by one; one backend runs on one of them.
             let Some(device) = devices.into_iter().next() else {
                 return Err("the QNN plugin offers no device".to_owned());

@@ -1,0 +1,108 @@
+//! Whether providers give the same embeddings and answers for the same rows.
+
+use std::path::Path;
+
+use hone_runtime::Bundle;
+
+use super::run::{Line, Running};
+use crate::Result;
+
+/// Bytes of inputs that lie in a file between the processes at a time.
+const CHUNK_BYTES: usize = 32 << 20;
+
+/// What one provider made of the rows.
+#[derive(Debug, Clone)]
+pub struct Embeddings {
+    /// As `--provider` names it.
+    pub provider: String,
+    /// Rows of the bundle's embedding; scores as f32, little-endian, for the original model.
+    pub bytes: Vec<u8>,
+}
+
+/// Lets every provider embed all `inputs`. Providers that fail on the way are left out.
+///
+/// # Errors
+/// [`crate::Error::Io`] for the files between the processes.
+pub fn embed_all(running: &mut Running, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<Embeddings>> {
+    let row_bytes = inputs.first().map_or(0, |row| row.len() * 4);
+    let mut all: Vec<Embeddings> = Vec::new();
+    for (number, chunk) in inputs.chunks((CHUNK_BYTES / row_bytes.max(1)).max(1)).enumerate() {
+        for (provider, bytes) in running.embed(chunk, folder)? {
+            match all.iter_mut().find(|other| other.provider == provider) {
+                Some(other) => other.bytes.extend(bytes),
+                None if number == 0 => all.push(Embeddings { provider, bytes }),
+                None => {}
+            }
+        }
+    }
+    let running = running.providers();
+    all.retain(|embeddings| running.contains(&embeddings.provider.as_str()));
+    Ok(all)
+}
+
+/// The best class of every row: by the bundle's own head, or of the original's scores; `None` without a head.
+///
+/// # Errors
+/// A row that the head refuses.
+fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings, is_original: bool) -> Result<Option<Vec<usize>>> {
+    let Some(head) = bundle.head else { return Ok(None) };
+    if is_original {
+        let width = head.classes();
+        let scores: Vec<f32> = embeddings.bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        let best = |row: &[f32]| (0..row.len()).reduce(|best, at| if row[at] > row[best] { at } else { best });
+        return Ok(Some(scores.chunks_exact(width.max(1)).filter_map(best).collect()));
+    }
+    let rows = embeddings.bytes.chunks_exact(bundle.embedding.row_bytes());
+    rows.map(|row| Ok(head.predict(row)?.class)).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// Mean cosine of rows with those of another provider; `None` where a row is zero throughout.
+#[must_use]
+pub fn cosine(bundle: &Bundle<'_>, a: &[u8], b: &[u8]) -> Option<f64> {
+    let spec = bundle.embedding;
+    let pairs = a.chunks_exact(spec.row_bytes()).zip(b.chunks_exact(spec.row_bytes()));
+    let (mut sum, mut count) = (0.0, 0usize);
+    let (mut left, mut right) = (vec![0.0; spec.dim], vec![0.0; spec.dim]);
+    for (a, b) in pairs {
+        spec.dequantize_row(a, &mut left).ok()?;
+        spec.dequantize_row(b, &mut right).ok()?;
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let norms = (dot(&left, &left) * dot(&right, &right)).sqrt();
+        if norms > 0.0 {
+            sum += dot(&left, &right) / norms;
+            count += 1;
+        }
+    }
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Fills in agreement and cosine of every line with the reference: the original model where there is one (`original` names its line), the
+/// first provider otherwise.
+///
+/// # Errors
+/// A row that the bundle's head refuses.
+pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], original: Option<&str>, lines: &mut [Line]) -> Result<()> {
+    let named = |name: &str| embeddings.iter().find(|e| e.provider == name);
+    let Some(reference) =
+        original.and_then(named).or_else(|| embeddings.iter().find(|e| Some(e.provider.as_str()) != original))
+    else {
+        return Ok(());
+    };
+    let is_original = |e: &Embeddings| Some(e.provider.as_str()) == original;
+    let expected = answers(bundle, reference, is_original(reference))?;
+    let first = embeddings.iter().find(|e| !is_original(e));
+    for line in lines {
+        let Some(own) = named(&line.provider) else { continue };
+        if let (Some(expected), Some(got)) = (&expected, answers(bundle, own, is_original(own))?)
+            && expected.len() == got.len()
+            && !expected.is_empty()
+        {
+            let same = expected.iter().zip(&got).filter(|(a, b)| a == b).count();
+            line.agreement = Some(same as f64 / expected.len() as f64);
+        }
+        if let Some(first) = first.filter(|_| !is_original(own)) {
+            line.cosine = cosine(bundle, &own.bytes, &first.bytes);
+        }
+    }
+    Ok(())
+}

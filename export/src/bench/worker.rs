@@ -1,0 +1,337 @@
+//! The process that runs one provider for a bench: answers on standard output what it is asked on standard input.
+
+use std::fs;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use hone_runtime::Backbone;
+#[cfg(feature = "ort")]
+use hone_runtime::backbone::ort::{AssignedNode, ExecutionProvider, OrtBackbone, Partition};
+use hone_runtime::backbone::provider::{Provider, Settings};
+use hone_runtime::{Bundle, HeadView};
+
+use super::machine::{libraries, waited_ns};
+use super::preflight::Part;
+#[cfg(feature = "ort")]
+use super::preflight::PartNode;
+use super::profile::OpTime;
+use super::protocol::{Embedded, Memory, Offline, Ready, Request, Round, Warm, encode};
+use super::stats::median;
+use crate::apply::BundleFile;
+use crate::apply::latency::peak_rss_bytes;
+#[cfg(feature = "onnx")]
+use crate::apply::original::Original;
+use crate::{Error, Result};
+
+/// Blocks of runs of an operator, of whose times the median counts.
+const PROFILE_BLOCKS: usize = 9;
+
+/// What a worker runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Model<'a> {
+    /// The bundle, with its head.
+    Bundle,
+    /// The model that the bundle was made from, on tract.
+    Original(&'a Path),
+}
+
+/// Loads the backbone, says that it is [`Ready`], and answers one [`Request`] a line until the input ends. What fails is answered too: a
+/// worker ends with an error only where it cannot speak.
+///
+/// # Errors
+/// Reading or writing fails.
+pub fn serve(
+    file: &BundleFile,
+    provider: &str,
+    model: Model<'_>,
+    settings: &Settings,
+    inputs: &Path,
+    asked: impl BufRead,
+    mut answers: impl Write,
+) -> Result<()> {
+    let mut say = |line: Result<String>| -> Result<()> {
+        let line = line?;
+        writeln!(answers, "{line}").and_then(|()| answers.flush()).map_err(|e| Error::worker(e.to_string()))
+    };
+    let mapped = libraries();
+    let mut worker = match Worker::load(file, provider, model, settings, inputs) {
+        Ok((worker, ready)) => {
+            say(encode(&Ok(ready)))?;
+            worker
+        }
+        Err(error) => return say(encode::<Ready>(&Err(error))),
+    };
+    for line in asked.lines() {
+        let line = line.map_err(|e| Error::worker(e.to_string()))?;
+        let request = serde_json::from_str(&line).map_err(|e| Error::worker(format!("not a request: {e}")))?;
+        say(match request {
+            Request::Warm { limit_ms } => encode(&worker.warm(limit_ms)),
+            Request::Round { runs } => encode(&worker.round(runs)),
+            Request::Offline { threads, batch, ms } => encode(&worker.offline(threads, batch, ms)),
+            Request::Embed { inputs, out } => encode(&worker.embed(Path::new(&inputs), Path::new(&out))),
+            Request::Memory => encode(&Ok(memory(mapped.as_deref()))),
+            Request::Parts => encode(&worker.parts(provider, settings)),
+            Request::Profile { runs } => encode(&worker.profile(provider, settings, runs)),
+        })?;
+    }
+    Ok(())
+}
+
+/// Values of inputs from a file.
+fn read_f32(path: &Path) -> Result<Vec<f32>> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    Ok(bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect())
+}
+
+fn memory(before: Option<&[String]>) -> Memory {
+    let brought = before.zip(libraries()).map(|(before, now)| {
+        let new = now.iter().filter(|path| !before.contains(path));
+        new.filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum()
+    });
+    Memory { peak_rss_bytes: peak_rss_bytes(), library_bytes: brought }
+}
+
+enum Subject<'b> {
+    Bundle {
+        bundle: Box<Bundle<'b>>,
+        backbone: Provider<'b>,
+        row: Vec<u8>,
+    },
+    #[cfg(feature = "onnx")]
+    Original(Box<Original>),
+}
+
+impl Subject<'_> {
+    /// One inference: the embedding, and the head's scores where there is a head.
+    fn run(&mut self, input: &[f32]) -> Result<()> {
+        match self {
+            Self::Bundle { bundle, backbone, row } => infer(backbone, bundle.head, input, row),
+            #[cfg(feature = "onnx")]
+            Self::Original(model) => model.scores(input).map(|scores| drop(std::hint::black_box(scores))),
+        }
+    }
+}
+
+/// Embeds inputs that lie one after the other and classifies each.
+fn infer(backbone: &mut impl Backbone, head: Option<HeadView<'_>>, inputs: &[f32], rows: &mut [u8]) -> Result<()> {
+    backbone.embed_batch(inputs, rows)?;
+    if let Some(head) = head {
+        for row in rows.chunks_exact(backbone.embedding().row_bytes()) {
+            std::hint::black_box(head.predict(row)?);
+        }
+    }
+    Ok(())
+}
+
+struct Worker<'b> {
+    subject: Subject<'b>,
+    /// One after the other.
+    inputs: Vec<f32>,
+    elements: usize,
+    /// Place of the next input.
+    next: usize,
+}
+
+impl<'b> Worker<'b> {
+    fn load(
+        file: &'b BundleFile,
+        provider: &str,
+        model: Model<'_>,
+        settings: &Settings,
+        inputs: &Path,
+    ) -> Result<(Self, Ready)> {
+        let start = Instant::now();
+        let bundle = Bundle::parse(&file.bytes).map_err(Error::place(file.path.display()))?;
+        let (subject, kernel, precision) = match model {
+            Model::Bundle => {
+                crate::apply::check_backbone(&bundle, &file.path)?;
+                let backbone =
+                    Provider::load(&bundle, provider, settings).map_err(Error::place(file.path.display()))?;
+                let kernel = backbone.kernel().to_owned();
+                let row = vec![0; bundle.embedding.row_bytes()];
+                (Subject::Bundle { bundle: Box::new(bundle.clone()), backbone, row }, kernel, bundle.precision.name())
+            }
+            #[cfg(feature = "onnx")]
+            Model::Original(path) => {
+                let applied = crate::apply::Applied::open_on(file, &[], settings.clone())?;
+                (Subject::Original(Box::new(Original::open(path, &applied)?)), "tract".to_owned(), "fp32")
+            }
+            #[cfg(not(feature = "onnx"))]
+            Model::Original(_) => return Err(Error::worker("this build reads no ONNX")),
+        };
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let elements = bundle.input.elements();
+        let inputs = read_f32(inputs)?;
+        if inputs.is_empty() || !inputs.len().is_multiple_of(elements) {
+            return Err(Error::worker("the inputs to run on are not whole"));
+        }
+        let mut worker = Self { subject, inputs, elements, next: 0 };
+        let first_us = worker.timed()?;
+        let ready = Ready { provider: provider.to_owned(), kernel, precision: precision.to_owned(), load_ms, first_us };
+        Ok((worker, ready))
+    }
+
+    /// Microseconds of one inference on the next input.
+    fn timed(&mut self) -> Result<f64> {
+        let at = self.next * self.elements;
+        self.next = (self.next + 1) % (self.inputs.len() / self.elements);
+        let start = Instant::now();
+        self.subject.run(&self.inputs[at..][..self.elements])?;
+        Ok(start.elapsed().as_secs_f64() * 1e6)
+    }
+
+    /// Windows of runs until the median of the last two is not below the best one's by more than 3 %.
+    fn warm(&mut self, limit_ms: f64) -> Result<Warm> {
+        const WINDOW_US: f64 = 5_000.0;
+        let once = self.timed()?.max(0.1);
+        let window = ((WINDOW_US / once).ceil() as usize).clamp(1, 5_000);
+        let start = Instant::now();
+        let (mut best, mut steady, mut runs) = (once, 0, 1);
+        let mut last = once;
+        while steady < 2 && start.elapsed().as_secs_f64() * 1e3 < limit_ms {
+            let times: Vec<f64> = (0..window).map(|_| self.timed()).collect::<Result<_>>()?;
+            runs += window;
+            last = median(&times);
+            steady = if last >= best * 0.97 { steady + 1 } else { 0 };
+            best = best.min(last);
+        }
+        Ok(Warm { runs, settled: steady >= 2, us: last })
+    }
+
+    fn round(&mut self, runs: usize) -> Result<Round> {
+        let (waited, start) = (waited_ns(), Instant::now());
+        let times_us = (0..runs.max(1)).map(|_| self.timed()).collect::<Result<_>>()?;
+        let wall = start.elapsed().as_nanos() as f64;
+        let waited = waited.zip(waited_ns()).map(|(before, now)| now.saturating_sub(before) as f64 / wall.max(1.0));
+        Ok(Round { times_us, waited })
+    }
+
+    fn offline(&self, threads: usize, batch: usize, ms: f64) -> Result<Offline> {
+        let (threads, batch) = (threads.max(1), batch.max(1));
+        let inputs: Vec<f32> = self.inputs.iter().copied().cycle().take(batch * self.elements).collect();
+        let (barrier, length) = (Barrier::new(threads), Duration::from_secs_f64(ms / 1e3));
+        // Everybody begins together and stops at the first run that ends beyond the time.
+        let timed = |mut run: Box<dyn FnMut() -> Result<()> + '_>| -> Result<f64> {
+            let warm = run();
+            barrier.wait();
+            warm?;
+            let (start, mut rows) = (Instant::now(), 0);
+            while start.elapsed() < length {
+                run()?;
+                rows += batch;
+            }
+            Ok(rows as f64 / start.elapsed().as_secs_f64())
+        };
+        let each = std::thread::scope(|scope| {
+            let inputs = &inputs;
+            let timed = &timed;
+            let started: Vec<_> = (0..threads)
+                .map(|_| match &self.subject {
+                    Subject::Bundle { bundle, backbone, row } => {
+                        let (mut backbone, head) = (backbone.clone(), bundle.head);
+                        let mut rows = vec![0; row.len() * batch];
+                        scope.spawn(move || timed(Box::new(move || infer(&mut backbone, head, inputs, &mut rows))))
+                    }
+                    #[cfg(feature = "onnx")]
+                    Subject::Original(model) => scope.spawn(move || {
+                        timed(Box::new(move || {
+                            let mut rows = inputs.chunks_exact(self.elements);
+                            rows.try_for_each(|input| model.scores(input).map(|s| drop(std::hint::black_box(s))))
+                        }))
+                    }),
+                })
+                .collect();
+            started.into_iter().map(join).collect::<Result<Vec<f64>>>()
+        })?;
+        Ok(Offline { rows_per_s: each.iter().sum() })
+    }
+
+    /// Microseconds of every operator.
+    fn profile(&mut self, provider: &str, settings: &Settings, runs: usize) -> Result<Vec<OpTime>> {
+        let no_profile = || Error::worker(format!("{provider} has no profile of its operators"));
+        let runs = runs.max(1);
+        match &mut self.subject {
+            Subject::Bundle { backbone: Provider::Native(native), .. } => {
+                let prepared = native.prepared();
+                prepared.set_input(&self.inputs[..self.elements])?;
+                prepared.run();
+                let ops: Vec<OpTime> = prepared
+                    .engine()
+                    .plan()
+                    .ops()
+                    .map(|op| OpTime {
+                        name: String::new(),
+                        op: op.code.name().to_owned(),
+                        shape: Some(op.output.shape.map(usize::from).to_vec()),
+                        macs: Some(op.macs()),
+                        us: 0.0,
+                    })
+                    .collect();
+                let timed = ops.into_iter().enumerate().map(|(index, op)| {
+                    // Blocks, so that the clock costs little; the median, so that an interruption does not count.
+                    let block = runs.div_ceil(PROFILE_BLOCKS);
+                    let times = [(); PROFILE_BLOCKS].map(|()| {
+                        let start = Instant::now();
+                        (0..block).for_each(|_| prepared.run_op(index));
+                        start.elapsed().as_secs_f64() * 1e6 / block as f64
+                    });
+                    OpTime { us: median(&times), ..op }
+                });
+                Ok(timed.collect())
+            }
+            #[cfg(feature = "ort")]
+            Subject::Bundle { bundle, backbone: Provider::Ort(_), .. } => {
+                let ep = ExecutionProvider::named(provider).ok_or_else(no_profile)?;
+                let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+                let inputs = [self.inputs[..self.elements].to_vec()];
+                let path = folder.path().join("profile");
+                let file = OrtBackbone::profile(bundle, ep, &settings.ort, &inputs, runs, &path)?;
+                let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+                super::profile::parse_trace(&text)
+            }
+            _ => {
+                let _ = settings;
+                Err(no_profile())
+            }
+        }
+    }
+
+    /// To whom ONNX Runtime gives which nodes.
+    fn parts(&self, provider: &str, settings: &Settings) -> Result<Vec<Part>> {
+        #[cfg(feature = "ort")]
+        if let (Subject::Bundle { bundle, .. }, Some(ep)) = (&self.subject, ExecutionProvider::named(provider)) {
+            let node = |node: AssignedNode| PartNode { name: node.name, op: node.op };
+            let parts = OrtBackbone::partitions(bundle, ep, &settings.ort)?;
+            let part =
+                |part: Partition| Part { provider: part.provider, nodes: part.nodes.into_iter().map(node).collect() };
+            return Ok(parts.into_iter().map(part).collect());
+        }
+        let _ = settings;
+        Err(Error::worker(format!("{provider} is not one of ONNX Runtime's")))
+    }
+
+    fn embed(&mut self, inputs: &Path, out: &Path) -> Result<Embedded> {
+        let values = read_f32(inputs)?;
+        let mut bytes = Vec::new();
+        for input in values.chunks_exact(self.elements) {
+            match &mut self.subject {
+                Subject::Bundle { backbone, row, .. } => {
+                    backbone.embed(input, row)?;
+                    bytes.extend_from_slice(row);
+                }
+                #[cfg(feature = "onnx")]
+                Subject::Original(model) => {
+                    bytes.extend(model.scores(input)?.iter().flat_map(|score| score.to_le_bytes()));
+                }
+            }
+        }
+        fs::write(out, bytes).map_err(Error::io(out))?;
+        Ok(Embedded { rows: values.len() / self.elements })
+    }
+}
+
+fn join<T>(handle: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    handle.join().unwrap_or_else(|_| Err(Error::worker("a thread ended early")))
+}

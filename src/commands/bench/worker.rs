@@ -1,0 +1,75 @@
+//! The process of one provider, which `hone bench` starts.
+
+use std::io::{stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use hone_export::apply::BundleFile;
+use hone_export::bench::worker::{Model, serve};
+use hone_export::{Error, Result};
+
+use crate::args::{Bench, BenchWorker};
+use crate::ui::Outcome;
+
+/// Answers until standard input ends.
+pub fn run(args: &BenchWorker) -> Outcome {
+    let file = BundleFile::read(&args.bundle)?;
+    #[cfg(feature = "export")]
+    let model = args.original.as_deref().map_or(Model::Bundle, Model::Original);
+    #[cfg(not(feature = "export"))]
+    let model = Model::Bundle;
+    let settings = args.library.settings()?;
+    serve(&file, &args.provider, model, &settings, &args.inputs, stdin().lock(), stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts such a process.
+pub struct Launcher<'a> {
+    program: PathBuf,
+    args: &'a Bench,
+    inputs: &'a Path,
+}
+
+impl<'a> Launcher<'a> {
+    pub fn new(args: &'a Bench, inputs: &'a Path) -> Result<Self> {
+        let program =
+            std::env::current_exe().map_err(|e| Error::worker(format!("the program's own path is unknown: {e}")))?;
+        Ok(Self { program, args, inputs })
+    }
+
+    /// For the bundle on a provider.
+    pub fn bundle(&self, provider: &str) -> Command {
+        #[cfg(feature = "ort")]
+        return self.bundle_with_cache(provider, self.args.library.session_cache.as_deref());
+        #[cfg(not(feature = "ort"))]
+        self.bundle_with_cache(provider, None)
+    }
+
+    /// With a session cache of its own.
+    pub fn bundle_with_cache(&self, provider: &str, cache: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
+        #[cfg(feature = "ort")]
+        {
+            if let Some(library) = &self.args.library.ort_lib {
+                command.arg("--ort-lib").arg(library);
+            }
+            if let Some(cache) = cache {
+                command.arg("--session-cache").arg(cache);
+            }
+        }
+        #[cfg(not(feature = "ort"))]
+        let _ = cache;
+        command.arg("--").arg(&self.args.bundle);
+        command
+    }
+
+    /// For the model that it was made from.
+    #[cfg(feature = "export")]
+    pub fn original(&self, model: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["bench-worker", "--provider", "tract", "--inputs"]).arg(self.inputs);
+        command.arg("--original").arg(model).arg("--").arg(&self.args.bundle);
+        command
+    }
+}
