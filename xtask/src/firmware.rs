@@ -15,7 +15,7 @@ use std::path::Path;
 pub use job::Case;
 pub use verify::{run as verify, same_bits};
 
-use crate::step::Result;
+use crate::step::{Result, at};
 use board::{BOARDS, Board};
 
 const USAGE: &str = "\
@@ -75,7 +75,7 @@ pub fn keywords_size() -> Result<String> {
 }
 
 fn run_one(board: &Board, plan: &Path, rest: &[&str]) -> Result {
-    let read = |path: &Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+    let read = |path: &Path| std::fs::read(path).map_err(at(path));
     let mut case = Case::read(plan)?;
     if let Some(input) = rest.first() {
         case.input = read(Path::new(input))?;

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::step::{self, Result, cargo, root, target};
-use crate::{setup, test};
+use crate::setup;
+use crate::step::{self, Result, at, release, root};
 
 /// Modules of the scripts, not scripts.
 const MODULES: [&str; 1] = ["shared"];
@@ -12,7 +12,7 @@ const MODULES: [&str; 1] = ["shared"];
 pub fn run(words: &[&str]) -> Result {
     let folder = root().join("benches").join("peers");
     let mut scripts: Vec<String> = std::fs::read_dir(&folder)
-        .map_err(|e| format!("{}: {e}", folder.display()))?
+        .map_err(at(&folder))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".py").map(str::to_owned))
         .filter(|name| !MODULES.contains(&name.as_str()))
@@ -24,15 +24,14 @@ pub fn run(words: &[&str]) -> Result {
         }
         scripts.retain(|s| s == name);
     }
-    let installed = setup::run()?;
+    let installed = setup::python()?;
     setup::peers(&installed)?;
-    step::run("build", &mut cargo(&["build", "--release"]))?;
+    step::build_release()?;
     for script in &scripts {
-        let mut python = Command::new(&installed.python);
+        let mut python = Command::new(&installed.program);
         python.arg(folder.join(format!("{script}.py"))).args(words.iter().skip(1));
-        test::python_env(&mut python, &installed);
         // One thread on both sides.
-        python.env("OMP_NUM_THREADS", "1").env("HONE", target().join("release").join("hone"));
+        installed.env(&mut python).env("OMP_NUM_THREADS", "1").env("HONE", release("hone"));
         step::run(script, &mut python)?;
     }
     Ok(())

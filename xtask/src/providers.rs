@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::setup::{self, Installed};
+use crate::setup::{self, ONNX_RUNTIME, Python};
 use crate::step::{self, Result, target};
 
 /// A folder of `target/providers`.
@@ -17,7 +17,7 @@ struct Wheel {
 }
 
 const WHEELS: [Wheel; 3] = [
-    Wheel { folder: "onnxruntime", package: "onnxruntime==1.32.0", files: &["libonnxruntime.so"] },
+    Wheel { folder: "onnxruntime", package: ONNX_RUNTIME, files: &["libonnxruntime.so"] },
     Wheel {
         folder: "openvino",
         package: "onnxruntime-openvino==1.24.1",
@@ -61,15 +61,14 @@ with zipfile.ZipFile(wheel) as archive:
 
 /// Downloads and unpacks what is not there yet.
 pub fn run() -> Result {
-    let installed = setup::run()?;
-    install(&installed)
+    install(&setup::python()?)
 }
 
 /// As [`run`], with what is installed already.
-pub fn install(installed: &Installed) -> Result {
+pub fn install(python: &Python) -> Result {
     let root = target().join("providers");
     for wheel in &WHEELS {
-        one(&installed.python, wheel, &root.join(wheel.folder))?;
+        one(&python.program, wheel, &root.join(wheel.folder))?;
     }
     println!("\n{} has: {}", root.display(), WHEELS.map(|wheel| wheel.package).join(", "));
     Ok(())
@@ -80,22 +79,16 @@ fn one(python: &Path, wheel: &Wheel, folder: &Path) -> Result {
     if std::fs::read_to_string(&stamp).ok().as_deref() == Some(wheel.package) {
         return Ok(());
     }
-    let failed = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| format!("{path}: {error}")
-    };
     // What an earlier version left would be found in its place.
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).map_err(failed(folder))?;
-    }
+    step::fresh_folder(folder)?;
     let download = folder.join("wheel");
-    std::fs::create_dir_all(&download).map_err(failed(&download))?;
+    step::fresh_folder(&download)?;
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]);
     step::run(wheel.package, pip.arg(wheel.package).arg("--dest").arg(&download))?;
     let mut unpack = Command::new(python);
     unpack.args(["-c", UNPACK]).arg(&download).arg(folder).args(wheel.files);
     step::run("unpack", &mut unpack)?;
-    std::fs::remove_dir_all(&download).map_err(failed(&download))?;
-    std::fs::write(&stamp, wheel.package).map_err(failed(&stamp))
+    std::fs::remove_dir_all(&download).map_err(step::at(&download))?;
+    std::fs::write(&stamp, wheel.package).map_err(step::at(&stamp))
 }

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use hone_runtime::bundle::Bundle;
 
 use crate::firmware::{self, Case};
-use crate::setup;
-use crate::step::{self, Result, cargo, root, target};
+use crate::step::{self, Result, at, cargo, release, root, target};
+use crate::{aarch64, setup};
 
 /// A model outside this repository: its file's name, calibration data, preparation, rows.
 struct Shared {
@@ -53,24 +53,21 @@ const SHARED: [Shared; 4] = [
 /// Says what cannot be built, and what differs.
 pub fn run() -> Result {
     let emulators = setup::emulators()?;
-    step::run("the full program", &mut cargo(&["build", "--release", "-p", "hone"]))?;
+    step::build_release()?;
     check(emulators)
 }
 
-/// Exports the models with the full program's release build and compares.
+/// Exports the models with the release build, programs and examples, and compares.
 ///
 /// # Errors
 /// Says what cannot be exported, and which operator of which model differs on which processor.
 pub fn check(emulators: bool) -> Result {
-    step::run("lower", &mut cargo(&["build", "--release", "-p", "hone-export", "--example", "lower"]))?;
     let folder = target().join("same-bits");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
+    step::fresh_folder(&folder)?;
     let plans = folder.join("plans");
-    std::fs::create_dir_all(&plans).map_err(|e| format!("{}: {e}", plans.display()))?;
+    step::fresh_folder(&plans)?;
     let mut cases = Vec::new();
-    let mut quickstart = program();
+    let mut quickstart = Command::new(release("hone"));
     quickstart.args(["quickstart", "--quiet", "--out", "glyphs"]).current_dir(&folder).stdout(Stdio::null());
     step::run("the built-in model", &mut quickstart)?;
     cases.push(whole(&folder, "glyphs")?);
@@ -82,27 +79,24 @@ pub fn check(emulators: bool) -> Result {
     }
     write(&plans, &cases)?;
 
-    let tests = |name: &str, profile: &str, more: &[&str], runner: Option<&str>| {
+    let given_plans = |name: &str, profile: &str, cpu: Option<&str>| {
         let mut tests = cargo(&["test", "--profile", profile, "-p", "hone-runtime", "--test", "native_same_bits"]);
-        tests.args(more).args(["--", "given_plans", "--nocapture"]).env("HONE_SAME_BITS", &plans);
-        if let Some(cpu) = runner {
-            tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-            let runner = format!("qemu-aarch64 -cpu {cpu} -L /usr/aarch64-linux-gnu");
-            tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
+        if let Some(cpu) = cpu {
+            aarch64::run_on(&mut tests, cpu);
         }
+        tests.args(["--", "given_plans", "--nocapture"]).env("HONE_SAME_BITS", &plans);
         step::run(name, &mut tests)
     };
-    tests("real models, this machine", "dev", &[], None)?;
+    given_plans("real models, this machine", "dev", None)?;
     if !emulators {
         println!("skipped: real models on other processors, whose emulators are missing");
         return Ok(());
     }
-    for cpu in ["cortex-a53", "max"] {
-        let target = ["--target", "aarch64-unknown-linux-gnu"];
-        tests(&format!("real models, aarch64, {cpu} (qemu)"), "emulated", &target, Some(cpu))?;
+    for cpu in aarch64::CPUS {
+        given_plans(&format!("real models, aarch64, {cpu} (qemu)"), "emulated", Some(cpu))?;
     }
     let bundle = folder.join("glyphs").join("glyphs.hone");
-    let bundle = std::fs::read(&bundle).map_err(|e| format!("{}: {e}", bundle.display()))?;
+    let bundle = std::fs::read(&bundle).map_err(at(&bundle))?;
     let bundle = Bundle::parse(&bundle).map_err(|e| format!("glyphs.hone: {e}"))?;
     let (Some(plan), Some(head)) = (bundle.plan, bundle.head) else {
         return Err("glyphs.hone has no plan, or no head".into());
@@ -117,19 +111,15 @@ fn shared() -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     let why = format!("{} is absent; set HONE_SHARED to the shared models and data directory", path.display());
-    if std::env::var("CI").as_deref() == Ok("true") {
+    if step::ci() {
         return Err(why);
     }
     println!("skipped: MLPerf Tiny's models: {why}");
     Ok(None)
 }
 
-fn program() -> Command {
-    Command::new(target().join("release").join(format!("hone{}", std::env::consts::EXE_SUFFIX)))
-}
-
 fn export(folder: &Path, shared: &Path, model: &Shared) -> Result {
-    let mut export = program();
+    let mut export = Command::new(release("hone"));
     export.arg("export").arg(shared.join("models/mlperf_tiny").join(format!("{}.onnx", model.model)));
     export.arg("--calib").arg(shared.join(model.calib)).args(["--calib-rows", model.rows, "--prep", model.prep]);
     export.args(["--quiet", "--out", model.name]).current_dir(folder).stdout(Stdio::null());
@@ -139,8 +129,7 @@ fn export(folder: &Path, shared: &Path, model: &Shared) -> Result {
 /// The plan of a whole exported model, with its scores.
 fn whole(folder: &Path, name: &str) -> Result<Case> {
     let plan = folder.join("plans").join(format!("{name}.plan"));
-    let mut lower =
-        Command::new(target().join("release/examples").join(format!("lower{}", std::env::consts::EXE_SUFFIX)));
+    let mut lower = Command::new(release("examples/lower"));
     lower.arg(folder.join(name).join("model.int8.onnx")).arg(&plan).stdout(Stdio::null());
     step::run(&format!("lower {name}"), &mut lower)?;
     Case::read(&plan)
@@ -152,7 +141,7 @@ fn write(folder: &Path, cases: &[Case]) -> Result {
         let lines: Vec<String> = case.checksums()?.iter().map(|crc| format!("{crc:08x}\n")).collect();
         for (extension, bytes) in [("input", case.input.as_slice()), ("crc", lines.concat().as_bytes())] {
             let path = folder.join(format!("{}.{extension}", case.name));
-            std::fs::write(&path, bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+            std::fs::write(&path, bytes).map_err(at(&path))?;
         }
     }
     Ok(())

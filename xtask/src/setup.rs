@@ -1,6 +1,6 @@
 //! Installs what the tests need: rustup targets, Debian packages when root, Python wheels into the target directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::step::{self, Result, capture, target};
@@ -14,8 +14,11 @@ pub const TARGETS: [&str; 5] = [
     "aarch64-unknown-linux-gnu",
 ];
 
+/// ONNX Runtime, as the tests' Python has it and as `ort:cpu` loads it.
+pub const ONNX_RUNTIME: &str = "onnxruntime==1.32.0";
+
 /// Python packages of the tests: the peers that answers are compared with.
-const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0"];
+const WHEELS: [&str; 3] = ["numpy==2.4.6", "onnx==1.23.2", ONNX_RUNTIME];
 
 /// What the comparisons with other tools need beside these.
 const PEERS: [&str; 4] = ["ai-edge-litert==2.3.0", "pillow==13.0.0", "scikit-learn==1.9.1", "threadpoolctl==3.8.0"];
@@ -29,19 +32,31 @@ const DEBIAN: [(&str, &str); 3] = [
 
 /// What was found or installed.
 pub struct Installed {
-    /// The Python interpreter.
-    pub python: PathBuf,
-    /// The folder with the wheels, for `PYTHONPATH`.
-    pub site: PathBuf,
+    /// What runs scripts.
+    pub python: Python,
     /// Whether programs for aarch64 and for microcontrollers can be linked and run.
     pub emulators: bool,
+}
+
+/// Python and its wheels.
+pub struct Python {
+    /// The interpreter.
+    pub program: PathBuf,
+    /// The folder with the wheels, for `PYTHONPATH`.
+    pub site: PathBuf,
+}
+
+impl Python {
+    /// Tells a command where they are.
+    pub fn env<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("HONE_PYTHON", &self.program).env("PYTHONPATH", &self.site)
+    }
 }
 
 /// Installs whatever is missing; quick when nothing is.
 pub fn run() -> Result<Installed> {
     let emulators = emulators()?;
-    let (python, site) = python()?;
-    Ok(Installed { python, site, emulators })
+    Ok(Installed { python: python()?, emulators })
 }
 
 /// Installs what other processors need; whether programs for them can be linked and run.
@@ -52,7 +67,7 @@ pub fn emulators() -> Result<bool> {
 
 /// Whether the Debian packages are there, after installing what can be.
 fn debian() -> Result<bool> {
-    let missing: Vec<&str> = DEBIAN
+    let mut missing: Vec<&str> = DEBIAN
         .into_iter()
         .filter(|(_, command)| capture(Command::new(command).arg("--version")).is_none())
         .map(|(package, _)| package)
@@ -60,23 +75,33 @@ fn debian() -> Result<bool> {
     if missing.is_empty() {
         return Ok(true);
     }
-    let root = capture(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-    if root && capture(Command::new("apt-get").arg("--version")).is_some() {
-        step::run("Debian package lists", Command::new("apt-get").args(["update", "-qq"]))?;
-        let mut install = Command::new("apt-get");
-        install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-qq", "--no-install-recommends"]);
-        // Recommended by the cross compiler, and needed to link and to run: the C library of the other processor.
-        step::run("Debian packages", install.args(&missing).arg("libc6-dev-arm64-cross"))?;
+    // Recommended by the cross compiler, and needed to link and to run: the C library of the other processor.
+    missing.push("libc6-dev-arm64-cross");
+    if install(&missing)? {
         return Ok(true);
     }
     let list = missing.join(" ");
-    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+    if step::ci() {
         return Err(format!("the tests on other processors need {list}: install them, or run as root on Debian"));
     }
-    println!(
-        "\nnotice: the tests on other processors are left out; they need: apt-get install {list} libc6-dev-arm64-cross"
-    );
+    println!("\nnotice: the tests on other processors are left out; they need: apt-get install {list}");
     Ok(false)
+}
+
+/// Installs Debian packages; false where that cannot be tried, for want of `apt-get` or of being root.
+///
+/// # Errors
+/// Says which command of `apt-get` failed.
+pub fn install(packages: &[&str]) -> Result<bool> {
+    let root = capture(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    if !root || capture(Command::new("apt-get").arg("--version")).is_none() {
+        return Ok(false);
+    }
+    step::run("Debian package lists", Command::new("apt-get").args(["update", "-qq"]))?;
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-qq", "--no-install-recommends"]);
+    step::run("Debian packages", install.args(packages))?;
+    Ok(true)
 }
 
 fn rust_targets() -> Result {
@@ -92,30 +117,30 @@ fn rust_targets() -> Result {
 }
 
 /// The wheels of `cargo xtask peers`, beside those of the tests.
-pub fn peers(installed: &Installed) -> Result {
-    wheels(&installed.python, &installed.site, "peers", &PEERS)
+pub fn peers(python: &Python) -> Result {
+    wheels(python, "peers", &PEERS)
 }
 
-/// The interpreter, and the folder of the wheels.
-fn python() -> Result<(PathBuf, PathBuf)> {
-    let python = ["python3", "python"]
+/// Finds the interpreter, and installs the wheels of the tests where they are missing.
+pub fn python() -> Result<Python> {
+    let program = ["python3", "python"]
         .into_iter()
         .find(|p| capture(Command::new(p).args(["-c", "import sys; assert sys.version_info >= (3, 11)"])).is_some())
         .ok_or("Python 3.11 or newer with pip is needed for the comparisons with ONNX Runtime")?;
-    let site = target().join("python");
-    wheels(Path::new(python), &site, "wheels", &WHEELS)?;
-    Ok((PathBuf::from(python), site))
+    let python = Python { program: program.into(), site: target().join("python") };
+    wheels(&python, "wheels", &WHEELS)?;
+    Ok(python)
 }
 
-/// Installs `packages` into `site`, unless the stamp `name` says that they are there.
-fn wheels(python: &Path, site: &Path, name: &str, packages: &[&str]) -> Result {
-    let stamp = site.join(format!("hone-{name}.txt"));
+/// Installs `packages`, unless the stamp `name` says that they are there.
+fn wheels(python: &Python, name: &str, packages: &[&str]) -> Result {
+    let stamp = python.site.join(format!("hone-{name}.txt"));
     let wanted = packages.join("\n");
     if std::fs::read_to_string(&stamp).ok().as_deref() == Some(wanted.as_str()) {
         return Ok(());
     }
-    let mut pip = Command::new(python);
+    let mut pip = Command::new(&python.program);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
-    step::run("Python wheels", pip.arg(site).args(packages))?;
-    std::fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))
+    step::run("Python wheels", pip.arg(&python.site).args(packages))?;
+    std::fs::write(&stamp, wanted).map_err(step::at(&stamp))
 }

@@ -1,5 +1,6 @@
 //! Running one external command as a named step.
 
+use std::env::consts::EXE_SUFFIX;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -18,6 +19,36 @@ pub fn root() -> PathBuf {
 /// Where cargo builds, and where everything that is installed for the tests goes.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A program of the release build: `hone`, `examples/lower`.
+pub fn release(name: &str) -> PathBuf {
+    target().join("release").join(format!("{name}{EXE_SUFFIX}"))
+}
+
+/// Whether `CI=true`: what cannot be checked is an error there, not a notice.
+pub fn ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| ci == "true")
+}
+
+/// What an error of a file's says, for `map_err`: its path in front.
+pub fn at(path: &Path) -> impl Fn(std::io::Error) -> String {
+    move |error| format!("{}: {error}", path.display())
+}
+
+/// Makes a folder that has nothing in it, whatever was there before.
+pub fn fresh_folder(path: &Path) -> Result {
+    if path.exists() {
+        std::fs::remove_dir_all(path).map_err(at(path))?;
+    }
+    std::fs::create_dir_all(path).map_err(at(path))
+}
+
+/// Builds everything that checks run as a program of its own, with the features that the workspace's tests are built with: other features
+/// would build tract anew.
+pub fn build_release() -> Result {
+    let programs = ["build", "--release", "--workspace", "--bins", "--example", "lower", "--example", "time_plan"];
+    run("release build", &mut cargo(&programs))
 }
 
 /// A cargo command in the workspace root.

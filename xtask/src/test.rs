@@ -1,8 +1,8 @@
 //! `cargo xtask test`: the one door. What CI runs, anyone runs.
 
-use std::process::Command;
-
-use crate::setup::{self, Installed, TARGETS};
+use crate::aarch64;
+use crate::providers;
+use crate::setup::{self, TARGETS};
 use crate::step::{self, Result, cargo};
 
 /// Every check, cheapest first. `full` adds what is slow but valuable.
@@ -12,9 +12,7 @@ pub fn run(full: bool) -> Result {
     step::run("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     no_std_builds()?;
     // The runtime has no heavy dependency: its tests run unoptimised, with overflow checks.
-    step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime"]))?;
-    let ort = ["test", "-p", "hone-runtime", "--features", "ort", "--lib", "ort::"];
-    step::run("where ONNX Runtime's libraries are looked for", &mut cargo(&ort))?;
+    step::run("runtime tests (debug)", &mut cargo(&["test", "-p", "hone-runtime", "--features", "ort"]))?;
     fuzz_targets()?;
     if installed.emulators {
         same_bits_on_aarch64()?;
@@ -30,8 +28,10 @@ pub fn run(full: bool) -> Result {
         ["clippy", "--release", "-p", "hone", "--no-default-features", "--features", "ort", "--", "-D", "warnings"];
     step::run("clippy, with ONNX Runtime's providers", &mut cargo(&ort))?;
     step::run("rustdoc", cargo(&["doc", "--release", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    // What `tests/providers.rs` runs bundles on.
+    providers::install(&installed.python)?;
     let mut tests = cargo(&["test", "--release", "--workspace"]);
-    python_env(&mut tests, &installed);
+    installed.python.env(&mut tests);
     if full {
         tests.env("HONE_FULL", "1");
     }
@@ -45,23 +45,20 @@ pub fn run(full: bool) -> Result {
 /// The runtime's tests on another processor: the same heads, the same stores, and every tier's kernels bit for bit. A Cortex-A53 has
 /// NEON alone, `max` everything. In a profile of their own, because the emulator takes unoptimised code many times as long.
 fn same_bits_on_aarch64() -> Result {
-    let target = "aarch64-unknown-linux-gnu";
     let tests = |name: &str, cpu: &str, files: &[&str], filters: &[&str]| {
-        let mut tests = cargo(&["test", "--profile", "emulated", "-p", "hone-runtime", "--target", target]);
+        let mut tests = cargo(&["test", "--profile", "emulated", "-p", "hone-runtime"]);
         files.iter().for_each(|file| {
             tests.args(["--test", file]);
         });
-        tests.arg("--").args(filters);
-        tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-        let runner = format!("qemu-aarch64 -cpu {cpu} -L /usr/aarch64-linux-gnu");
-        tests.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
+        aarch64::run_on(&mut tests, cpu).arg("--").args(filters);
         step::run(name, &mut tests)
     };
+    let [plain, with_all] = aarch64::CPUS;
     let heads = ["same_bits", "tune_solver", "tune_prior", "store_record", "session"];
-    tests("runtime tests on aarch64 (qemu)", "cortex-a53", &heads, &[])?;
+    tests("runtime tests on aarch64 (qemu)", plain, &heads, &[])?;
     let kernels = ["kernels", "native_same_bits"];
-    tests("kernels on a Cortex-A53 (qemu)", "cortex-a53", &kernels, &["neon", "every_processor"])?;
-    tests("kernels on an aarch64 with everything (qemu)", "max", &kernels, &["dotprod", "i8mm", "every_processor"])
+    tests("kernels on a Cortex-A53 (qemu)", plain, &kernels, &["neon", "every_processor"])?;
+    tests("kernels on an aarch64 with everything (qemu)", with_all, &kernels, &["dotprod", "i8mm", "every_processor"])
 }
 
 /// The fuzz targets compile. Without libFuzzer itself, which is C++ and not needed until a target is linked: `fuzz/README.md`.
@@ -109,9 +106,4 @@ fn no_std_builds() -> Result {
             "no_std_head",
         ]),
     )
-}
-
-/// Tells the tests where Python and its wheels are.
-pub fn python_env(command: &mut Command, installed: &Installed) {
-    command.env("HONE_PYTHON", &installed.python).env("PYTHONPATH", &installed.site);
 }

@@ -47,7 +47,7 @@ impl Board {
         // Boards share a target; the next one would overwrite it.
         let built = target.join(self.target).join("release").join(program);
         let own = target.join(format!("{}-{program}.elf", self.name));
-        std::fs::copy(&built, &own).map_err(|e| format!("{}: {e}", built.display()))?;
+        std::fs::copy(&built, &own).map_err(step::at(&built))?;
         Ok(own)
     }
 }

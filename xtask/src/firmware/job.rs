@@ -6,7 +6,7 @@ use hone_runtime::plan::Plan;
 
 use super::reference;
 use super::synthetic::Random;
-use crate::step::Result;
+use crate::step::{Result, at};
 
 /// A plan and the bytes of its input tensor.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Case {
 impl Case {
     /// A plan of a file, with a seeded input.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bytes = std::fs::read(path).map_err(at(path))?;
         Self::new(&path.file_stem().unwrap_or_default().to_string_lossy(), bytes)
     }
 

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::Command;
 
 use super::board::Board;
-use crate::step::{Result, target};
+use crate::step::{Result, at, target};
 
 /// What the device sent, checked to be whole.
 ///
 /// `-icount shift=0`: an instruction takes a nanosecond of the board's time, the same in every run.
 pub fn run(board: &Board, image: &Path, job: &[u8]) -> Result<String> {
     let path = target().join("firmware").join(format!("{}.job", board.name));
-    std::fs::write(&path, job).map_err(|e| format!("{}: {e}", path.display()))?;
+    std::fs::write(&path, job).map_err(at(&path))?;
     let mut qemu = Command::new("qemu-system-arm");
     qemu.args(["-M", board.machine, "-icount", "shift=0,sleep=off", "-display", "none", "-monitor", "none"]);
     qemu.args(["-serial", "stdio", "-semihosting-config", "enable=on,target=native", "-kernel"]).arg(image);

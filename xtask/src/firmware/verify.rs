@@ -37,10 +37,7 @@ const MOST_FLOATS: usize = 1024;
 /// Builds and runs the firmware of every board, and compares.
 pub fn run() -> Result {
     let cases = cases()?;
-    let mut wanted = Vec::new();
-    for case in &cases {
-        wanted.push(case.checksums()?);
-    }
+    let wanted = cases.iter().map(Case::checksums).collect::<Result<Vec<_>>>()?;
     let keywords = synthetic::keywords();
     let head = head(&keywords)?;
     for board in &BOARDS {
