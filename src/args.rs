@@ -315,13 +315,21 @@ pub struct On {
     pub library: Library,
 }
 
+/// Where ONNX Runtime's library is.
+#[cfg(feature = "ort")]
+#[derive(Debug, Default, Args)]
+pub struct OrtLib {
+    /// Library of ONNX Runtime, or a folder that has it (default: looked for; see `hone providers`)
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+}
+
 /// ONNX Runtime's library and what its sessions keep.
 #[derive(Debug, Default, Args)]
 pub struct Library {
-    /// Library of ONNX Runtime, or a folder that has it (default: looked for; see `hone providers`)
     #[cfg(feature = "ort")]
-    #[arg(long, value_name = "PATH")]
-    pub ort_lib: Option<PathBuf>,
+    #[command(flatten)]
+    pub library: OrtLib,
     /// Keep optimized models in this folder, so that the next load is quicker
     #[cfg(feature = "ort")]
     #[arg(long, value_name = "DIR")]
@@ -335,7 +343,7 @@ impl Library {
         let mut settings = Settings::new(hone_runtime::kernels::best()?);
         #[cfg(feature = "ort")]
         {
-            settings.ort.library.clone_from(&self.ort_lib);
+            settings.ort.library.clone_from(&self.library.ort_lib);
             settings.ort.cache.clone_from(&self.session_cache);
         }
         Ok(settings)
@@ -346,7 +354,7 @@ impl Library {
 #[derive(Debug, Args)]
 pub struct Providers {
     #[command(flatten)]
-    pub library: Library,
+    pub library: OrtLib,
 }
 
 #[cfg(feature = "ort")]
@@ -354,7 +362,7 @@ pub struct Providers {
 pub struct Probe {
     pub provider: String,
     #[command(flatten)]
-    pub library: Library,
+    pub library: OrtLib,
 }
 
 #[derive(Debug, Args)]

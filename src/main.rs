@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "ort")]
         Command::Probe(args) => commands::providers::answer(args, &ui),
         #[cfg(not(feature = "export"))]
-        Command::Absent(_) => return ui::usage_error(&args::absent()),
+        Command::Absent(_) => return ui.usage_error(&args::absent()),
     };
     let code = outcome.unwrap_or_else(|error| ui.error(&error));
     ui.close(code)

@@ -8,10 +8,11 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, presets};
 use hone_export::apply::Applied;
 use hone_export::report::Table;
 use serde::Serialize;
-use terminal_size::{Width, terminal_size_of};
 
+use answers::Answers;
 use progress::Progress;
 
+mod answers;
 mod help;
 #[cfg_attr(not(feature = "export"), path = "ui/no_progress.rs")]
 mod progress;
@@ -23,13 +24,20 @@ pub type Outcome = Result<ExitCode, hone_export::Error>;
 pub struct Ui {
     json: bool,
     bars: bool,
+    /// `None` after [`Ui::lost`] is known from the start.
+    answers: RefCell<Option<Answers>>,
     /// Why standard output took no more: the command's work is done all the same, and its exit code says that the answer is lost.
     lost: RefCell<Option<io::Error>>,
 }
 
 impl Ui {
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, bars: !json && !quiet && io::stderr().is_terminal(), lost: RefCell::new(None) }
+        let bars = !json && !quiet && io::stderr().is_terminal();
+        let (answers, lost) = match Answers::take() {
+            Ok(answers) => (Some(answers), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { json, bars, answers: RefCell::new(answers), lost: RefCell::new(lost) }
     }
 
     /// One line of text; nothing with `--json`.
@@ -52,7 +60,8 @@ impl Ui {
     /// A table; nothing with `--json`.
     pub fn table(&self, table: &Table) {
         if !self.json {
-            self.print(&format!("\n{}", render(table)));
+            let columns = self.answers.borrow().as_ref().and_then(Answers::columns);
+            self.print(&format!("\n{}", render(table, columns)));
         }
     }
 
@@ -91,6 +100,17 @@ impl Ui {
         ExitCode::FAILURE
     }
 
+    /// Prints bad usage that the parser let pass; exit code 2.
+    #[cfg(not(feature = "export"))]
+    pub fn usage_error(&self, usage: &clap::Error) -> ExitCode {
+        if wants_json() {
+            self.print(&usage_document(usage));
+        } else {
+            complain(usage.render().to_string().trim());
+        }
+        ExitCode::from(2)
+    }
+
     /// The exit code of a command that ended with `code`: 1 where its answer could not be written whole. A reader that has seen
     /// enough (`hone … | head`) is no failure.
     pub fn close(&self, code: ExitCode) -> ExitCode {
@@ -105,8 +125,9 @@ impl Ui {
     }
 
     fn print(&self, text: &str) {
-        let mut out = anstream::stdout().lock();
-        if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        if let Some(answers) = self.answers.borrow_mut().as_mut()
+            && let Err(error) = answers.print(text)
+        {
             self.lost.borrow_mut().get_or_insert(error);
         }
     }
@@ -117,27 +138,35 @@ fn complain(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Prints what clap has to say: help and version on standard output with code 0, bad usage with code 2.
+/// Prints what clap has to say where there is no [`Ui`] yet: help and version on standard output with code 0, bad usage with code 2.
 pub fn usage_error(usage: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args().any(|a| a == "--json");
-    if usage.use_stderr() && wants_json {
-        let document = serde_json::json!({
-            "error": { "code": "usage", "message": usage.render().to_string().trim(), "help": "see hone --help" }
-        });
-        let _ = writeln!(anstream::stdout(), "{document:#}");
+    if usage.use_stderr() && wants_json() {
+        let _ = writeln!(anstream::stdout(), "{}", usage_document(usage));
     } else if usage.print().is_err() {
         return ExitCode::FAILURE;
     }
     ExitCode::from(if usage.use_stderr() { 2 } else { 0 })
 }
 
-/// A table as text; columns of numbers are right-aligned.
-pub fn render(table: &Table) -> String {
+/// Bad usage may have hidden `--json` from the parser.
+fn wants_json() -> bool {
+    std::env::args().any(|a| a == "--json")
+}
+
+fn usage_document(usage: &clap::Error) -> String {
+    let document = serde_json::json!({
+        "error": { "code": "usage", "message": usage.render().to_string().trim(), "help": "see hone --help" }
+    });
+    format!("{document:#}")
+}
+
+/// A table as text, at most `width` columns wide where there is one; columns of numbers are right-aligned.
+fn render(table: &Table, width: Option<u16>) -> String {
     let mut out = comfy_table::Table::new();
     out.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some((Width(columns), _)) = terminal_size_of(io::stdout()) {
-        out.set_width(columns);
+    if let Some(width) = width {
+        out.set_width(width);
     }
     out.set_header(&table.columns);
     for row in &table.rows {
