@@ -4,9 +4,7 @@ LiteRT runs the benchmark's own int8 files (input and output int8), ONNX Runtime
 float32), hone the plan of its own export of the whole model (input int8). `python engine.py [model …]`.
 """
 
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -14,7 +12,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from shared import MODELS, ROOT, hone, mean_us, need_shared, session
+from shared import MODELS, Native, build_examples, hone, lower, mean_us, min_median, need_shared, session
 
 # Model, sample inputs, LiteRT's file.
 CASES = {
@@ -25,7 +23,6 @@ CASES = {
     "MobileNetV2 224": ("imagenet/mobilenet_v2_100_224", "mobilenet_v2_100_224", None),
 }
 ROUNDS = 60
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
 class Reader(CalibrationDataReader):
@@ -34,12 +31,6 @@ class Reader(CalibrationDataReader):
 
     def get_next(self):
         return next(self.rows, None)
-
-
-def build():
-    for package, example in (("hone-export", "lower"), ("hone-runtime", "time_plan")):
-        command = ["cargo", "build", "--release", "--quiet", "-p", package, "--example", example]
-        subprocess.run(command, cwd=ROOT, check=True)
 
 
 def prepare(name, case, folder):
@@ -51,9 +42,8 @@ def prepare(name, case, folder):
     report = hone("export", source, "--calib", folder / "rows.npy", "--out", folder / "out", "--name", "m", "--rounding", "nearest", "--min-agreement", 0)
     if "error" in report:
         raise RuntimeError(f"{name}: {report['error']}")
-    lower = TARGET / "release" / "examples" / "lower"
     plan = folder / "m.plan"
-    subprocess.run([lower, folder / "out" / "model.int8.onnx", plan], check=True, capture_output=True)
+    lower(folder / "out" / "model.int8.onnx", plan)
     peer = folder / "peer.onnx"
     input_name = session(source).get_inputs()[0].name
     quantize_static(
@@ -71,7 +61,7 @@ def prepare(name, case, folder):
 
 def main():
     need_shared()
-    build()
+    build_examples()
     names = [n for n in CASES if not sys.argv[1:] or any(word in n for word in sys.argv[1:])]
     with tempfile.TemporaryDirectory() as folder:
         ready = []
@@ -79,32 +69,21 @@ def main():
             place = pathlib.Path(folder) / str(at)
             place.mkdir()
             ready.append(prepare(name, CASES[name], place))
-        plans = [plan for plan, _, _ in ready]
-        server = subprocess.Popen(
-            [TARGET / "release" / "examples" / "time_plan", "--serve", *plans],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-
-        def ours(at):
-            server.stdin.write(f"{at}\n")
-            server.stdin.flush()
-            return float(server.stdout.readline()) / 1e3
-
         times = [([], [], []) for _ in names]
-        for _ in range(ROUNDS):
-            for at, (_, (peer, input_name, row), interpreter) in enumerate(ready):
-                litert, onnxruntime, native = times[at]
-                if interpreter:
-                    litert.append(mean_us(interpreter.invoke))
-                onnxruntime.append(mean_us(lambda: peer.run(None, {input_name: row})))
-                native.append(ours(at))
-        server.kill()
+        with Native([plan for plan, _, _ in ready]) as native:
+            for _ in range(ROUNDS):
+                for at, (_, (peer, input_name, row), interpreter) in enumerate(ready):
+                    litert, onnxruntime, ours = times[at]
+                    if interpreter:
+                        litert.append(mean_us(interpreter.invoke))
+                    onnxruntime.append(mean_us(lambda: peer.run(None, {input_name: row})))
+                    ours.append(native.us(at))
     print("| model | LiteRT µs, min / median | ONNX Runtime | hone | hone ÷ LiteRT | hone ÷ ONNX Runtime |")
     print("|---|--:|--:|--:|--:|--:|")
-    show = lambda v: f"{min(v):.1f} / {np.median(v):.1f}" if v else "–"
+    show = lambda v: min_median(v) if v else "–"
     ratio = lambda a, b: f"{min(a) / min(b):.2f} / {np.median(a) / np.median(b):.2f}" if b else "–"
-    for name, (litert, onnxruntime, native) in zip(names, times, strict=True):
-        print(f"| {name} | {show(litert)} | {show(onnxruntime)} | {show(native)} | {ratio(native, litert)} | {ratio(native, onnxruntime)} |")
+    for name, (litert, onnxruntime, ours) in zip(names, times, strict=True):
+        print(f"| {name} | {show(litert)} | {show(onnxruntime)} | {show(ours)} | {ratio(ours, litert)} | {ratio(ours, onnxruntime)} |")
 
 
 if __name__ == "__main__":

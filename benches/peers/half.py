@@ -6,14 +6,12 @@ other work. `python half.py [model …]`.
 """
 
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-from engine import TARGET, build
-from shared import MODELS, mean_us, need_shared, session
+from shared import MODELS, Native, build_examples, lower, mean_us, min_median, need_shared, session
 
 # Model, sample inputs.
 CASES = {
@@ -34,7 +32,7 @@ ROUNDS = 60
 def prepare(model, samples, plan):
     """ONNX Runtime's session with an input; hone's plan is written."""
     source = MODELS / f"{model}.onnx"
-    subprocess.run([TARGET / "release" / "examples" / "lower", source, plan], check=True, capture_output=True)
+    lower(source, plan)
     row = np.load(MODELS / "sample_io" / f"{samples}.in.npy").astype(np.float32)[:1]
     peer = session(source)
     return peer, peer.get_inputs()[0].name, row
@@ -42,36 +40,25 @@ def prepare(model, samples, plan):
 
 def main():
     need_shared()
-    build()
+    build_examples()
     names = [n for n in CASES if not sys.argv[1:] or any(word in n for word in sys.argv[1:])]
     with tempfile.TemporaryDirectory() as folder:
         plans = [pathlib.Path(folder) / f"{at}.plan" for at in range(len(names))]
         ready = [prepare(*CASES[name], plan) for name, plan in zip(names, plans, strict=True)]
         sizes = [((MODELS / f"{CASES[name][0]}.onnx").stat().st_size, plan.stat().st_size) for name, plan in zip(names, plans, strict=True)]
-        server = subprocess.Popen(
-            [TARGET / "release" / "examples" / "time_plan", "--serve", *plans],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-
-        def ours(at):
-            server.stdin.write(f"{at}\n")
-            server.stdin.flush()
-            return float(server.stdout.readline()) / 1e3
-
         times = [([], []) for _ in names]
-        for _ in range(ROUNDS):
-            for at, (peer, input_name, row) in enumerate(ready):
-                onnxruntime, native = times[at]
-                onnxruntime.append(mean_us(lambda: peer.run(None, {input_name: row})))
-                native.append(ours(at))
-        server.kill()
+        with Native(plans) as native:
+            for _ in range(ROUNDS):
+                for at, (peer, input_name, row) in enumerate(ready):
+                    theirs, ours = times[at]
+                    theirs.append(mean_us(lambda: peer.run(None, {input_name: row})))
+                    ours.append(native.us(at))
     print("| model | ONNX file, plan, KB | ONNX Runtime fp32 µs, min / median | hone f16 | hone ÷ ONNX Runtime, min / median / median of rounds |")
     print("|---|--:|--:|--:|--:|")
-    for name, (file, plan), (theirs, native) in zip(names, sizes, times, strict=True):
-        show = lambda v: f"{min(v):.1f} / {np.median(v):.1f}"
-        rounds = np.median(np.array(native) / np.array(theirs))
-        ratio = f"{min(native) / min(theirs):.2f} / {np.median(native) / np.median(theirs):.2f} / {rounds:.2f}"
-        print(f"| {name} | {file / 1e3:.0f}, {plan / 1e3:.0f} | {show(theirs)} | {show(native)} | {ratio} |")
+    for name, (file, plan), (theirs, ours) in zip(names, sizes, times, strict=True):
+        rounds = np.median(np.array(ours) / np.array(theirs))
+        ratio = f"{min(ours) / min(theirs):.2f} / {np.median(ours) / np.median(theirs):.2f} / {rounds:.2f}"
+        print(f"| {name} | {file / 1e3:.0f}, {plan / 1e3:.0f} | {min_median(theirs)} | {min_median(ours)} | {ratio} |")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""int8 matrix products beside ONNX Runtime's (MLAS): uint8 by int8, a scale a column, one thread, rounds interleaved."""
+"""int8 matrix products beside ONNX Runtime's (MLAS): uint8 by int8, a scale a column, one thread, rounds interleaved. `python products.py [M,K,N …]`."""
 
-import os
 import pathlib
-import subprocess
+import sys
 import tempfile
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from shared import ROOT, mean_us, session
+from shared import Native, build_examples, mean_us, min_median, session
 
 SIZES = ["256,256,256", "784,576,64", "512,1024,1024", "1,1280,10", "32,1280,10"]
 ROUNDS = 60
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
 def product(m, k, n, path):
@@ -33,36 +31,27 @@ def product(m, k, n, path):
 
 
 def main():
-    command = ["cargo", "build", "--release", "--quiet", "-p", "hone-runtime", "--example", "time_plan"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    server = subprocess.Popen(
-        [TARGET / "release" / "examples" / "time_plan", "--serve", *(f"product:{size}" for size in SIZES)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )
-
-    def ours(at):
-        server.stdin.write(f"{at}\n")
-        server.stdin.flush()
-        return float(server.stdout.readline()) / 1e3
-
-    times, peers = [([], []) for _ in SIZES], []
+    build_examples()
+    sizes = sys.argv[1:] or SIZES
+    times, peers = [([], []) for _ in sizes], []
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES:
+        for size in sizes:
             m, k, n = map(int, size.split(","))
             path = pathlib.Path(folder) / f"{size}.onnx"
             product(m, k, n, path)
             peers.append((session(path), np.random.default_rng(1).integers(0, 256, (m, k)).astype(np.uint8)))
-        for _ in range(ROUNDS):
-            for at, (peer, x) in enumerate(peers):
-                times[at][0].append(mean_us(lambda: peer.run(None, {"x": x})))
-                times[at][1].append(ours(at))
-    server.kill()
+        with Native([f"product:{size}" for size in sizes]) as native:
+            for _ in range(ROUNDS):
+                for at, (peer, x) in enumerate(peers):
+                    theirs, ours = times[at]
+                    theirs.append(mean_us(lambda: peer.run(None, {"x": x})))
+                    ours.append(native.us(at))
     print("| M, K, N | ONNX Runtime µs, min / median | hone | ONNX Runtime ÷ hone |")
     print("|---|--:|--:|--:|")
-    show = lambda v: f"{min(v):.1f} / {np.median(v):.1f}"
-    for size, (peer, native) in zip(SIZES, times, strict=True):
-        ratio = f"{min(peer) / min(native):.2f} / {np.median(peer) / np.median(native):.2f}"
-        print(f"| {size} | {show(peer)} | {show(native)} | {ratio} |")
+    for size, (theirs, ours) in zip(sizes, times, strict=True):
+        ratio = f"{min(theirs) / min(ours):.2f} / {np.median(theirs) / np.median(ours):.2f}"
+        print(f"| {size} | {min_median(theirs)} | {min_median(ours)} | {ratio} |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,9 @@ import onnxruntime as ort
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = pathlib.Path(os.environ.get("HONE_SHARED", ROOT.parent / "shared"))
-HONE = os.environ.get("HONE", str(ROOT / "target" / "release" / "hone"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+EXAMPLES = TARGET / "release" / "examples"
+HONE = os.environ.get("HONE", str(TARGET / "release" / "hone"))
 MODELS, DATA = SHARED / "models", SHARED / "data"
 
 
@@ -20,6 +22,45 @@ def need_shared():
     if not MODELS.is_dir():
         print(f"{SHARED} is absent: nothing to compare on (set HONE_SHARED)")
         sys.exit(0)
+
+
+def build_examples():
+    """Builds `lower` and `time_plan` as `cargo xtask peers` does: with other features tract would be built anew."""
+    command = ["cargo", "build", "--release", "--quiet", "--workspace", "--bins", "--example", "lower", "--example", "time_plan"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def lower(model, plan):
+    """Compiles an ONNX file for the native engine."""
+    subprocess.run([EXAMPLES / "lower", model, plan], check=True, capture_output=True)
+
+
+class Native:
+    """A process of the native engine that times what it is asked for, so that rounds can be interleaved with those of others.
+
+    `plans` are files, or `product:M,K,N`.
+    """
+
+    def __init__(self, plans):
+        command = [EXAMPLES / "time_plan", "--serve", *plans]
+        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.kill()
+        self.server.communicate()
+
+    def us(self, at):
+        """Mean microseconds of plan number `at`, over at least a millisecond."""
+        self.server.stdin.write(f"{at}\n")
+        self.server.stdin.flush()
+        return float(self.server.stdout.readline()) / 1e3
+
+
+def min_median(times):
+    return f"{min(times):.1f} / {np.median(times):.1f}"
 
 
 def hone(*args):
