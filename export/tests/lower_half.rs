@@ -3,11 +3,13 @@
 
 #[path = "support/models.rs"]
 mod models;
+#[path = "support/small.rs"]
+mod small;
 
 use std::path::Path;
 
 use half::f16;
-use hone_export::graph::{self, DType, Dim, Graph, Node, Op, Tensor, Value, ValueId, eval::Evaluator, infer};
+use hone_export::graph::{self, Graph, Op, Tensor, ValueId, eval::Evaluator, infer};
 use hone_export::lower::{self, HalfOutput};
 use hone_export::quantize::fp16;
 use hone_export::verify::before_softmax;
@@ -16,6 +18,7 @@ use hone_runtime::engine::Prepared;
 use hone_runtime::kernels;
 use hone_runtime::plan::Code;
 use models::{rows, shared};
+use small::Small;
 
 /// Least ratio of signal to noise of scores before the softmax and of embeddings, in dB.
 const LEAST_DB: f64 = 40.0;
@@ -169,60 +172,7 @@ fn what_cannot_be_lowered_is_refused() {
     assert!(error.to_string().contains("ReduceSum"), "{error}");
 }
 
-/// A graph by hand.
-struct Small {
-    graph: Graph,
-    input: ValueId,
-    seed: u64,
-}
-
 impl Small {
-    fn new(shape: &[usize]) -> Self {
-        let mut graph = Graph { name: "small".into(), opset: 17, ..Graph::default() };
-        let dims = std::iter::once(Dim::Symbol("N".into())).chain(shape.iter().map(|n| Dim::Fixed(*n))).collect();
-        let value = Value { name: "x".into(), dtype: Some(DType::F32), shape: Some(dims), constant: None };
-        let input = graph.add_value(value);
-        graph.inputs.push(input);
-        Self { graph, input, seed: 1 }
-    }
-
-    fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
-        let name = format!("{}_{}", op.name(), self.graph.nodes.len());
-        let id = self.graph.add_value(Value { name: name.clone(), dtype: Some(DType::F32), ..Value::default() });
-        let inputs = inputs.iter().copied().map(Some).collect();
-        self.graph.nodes.push(Node { name, op, inputs, outputs: vec![id] });
-        id
-    }
-
-    fn noise(&mut self, count: usize) -> Vec<f32> {
-        let mut next = || {
-            self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (self.seed >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
-
-    fn constant(&mut self, shape: &[usize]) -> ValueId {
-        let data = self.noise(shape.iter().product());
-        self.graph.add_constant("c", Tensor::from_f32(shape, data).unwrap())
-    }
-
-    fn number(&mut self, x: f32) -> ValueId {
-        self.graph.add_constant("c", Tensor::from_f32(&[], vec![x]).unwrap())
-    }
-
-    fn integers(&mut self, values: &[i64]) -> ValueId {
-        let data = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[values.len()]), values.to_vec()).unwrap();
-        self.graph.add_constant("s", Tensor::I64(data))
-    }
-
-    fn finished(&self, output: ValueId) -> Graph {
-        let mut graph = self.graph.clone();
-        graph.outputs = vec![output];
-        infer::infer(&mut graph).expect("shapes");
-        graph
-    }
-
     fn halved(&self, output: ValueId) -> Graph {
         fp16::convert(&self.finished(output)).expect("half precision")
     }
@@ -367,4 +317,19 @@ fn operands_of_every_kind() {
         }
     }
     assert_eq!(cases.len(), 28 + 6);
+}
+
+/// Tensors that differ in rank alone are combined; two that stretch each other are refused.
+#[test]
+fn operands_that_differ_in_rank() {
+    for op in [Op::Add, Op::Sub, Op::Mul] {
+        for swapped in [false, true] {
+            let (mut g, y) = Small::with_operands(op.clone(), &[1, 64], &[-1, 1, 1, 64], swapped);
+            g.check(y, &[1, 64], 55.0);
+            let (g, y) = Small::with_operands(op.clone(), &[1, 64], &[-1, 1, 64, 1], swapped);
+            let error = lower::fp16(&g.halved(y), HalfOutput::F16).expect_err("64 × 64 values");
+            assert_eq!(error.code(), "unsupported");
+            assert!(error.to_string().contains("operands of [1, 64, 1] and [1, 64]"), "{error}");
+        }
+    }
 }

@@ -1,19 +1,22 @@
 //! Real models as plans: every layer within one step of ONNX's definition when it is fed the same inputs, and the whole as close as the
-//! layers let it be. Needs the shared models.
+//! layers let it be. Needs the shared models. And small graphs, which are lowered right or refused by name.
 
 #[path = "support/models.rs"]
 mod models;
+#[path = "support/small.rs"]
+mod small;
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use hone_export::graph::{self, Graph, Tensor, ValueId, eval::Evaluator, infer};
+use hone_export::graph::{self, Graph, Op, Tensor, ValueId, eval::Evaluator, infer};
 use hone_export::quantize::{self, Options, Rounding};
 use hone_export::{lower, onnx, split};
 use hone_runtime::engine::Prepared;
 use hone_runtime::kernels::generic;
 use models::{rows, shared};
 use ndarray::ArrayD;
+use small::Small;
 
 fn quantized(model: &Path, rows: &[Tensor], cut: Option<&str>) -> Graph {
     let mut graph = onnx::read(model).expect("a model");
@@ -26,10 +29,14 @@ fn quantized(model: &Path, rows: &[Tensor], cut: Option<&str>) -> Graph {
     if !graph.outputs.contains(&embedding) {
         graph.outputs.push(embedding);
     }
+    in_int8(&graph, embedding, rows)
+}
+
+fn in_int8(graph: &Graph, embedding: ValueId, rows: &[Tensor]) -> Graph {
     let options = Options { rounding: Rounding::Nearest, equalize: false, ..Options::default() };
     let scratch = tempfile::tempdir().expect("a folder");
     let mut rows = rows;
-    let quantized = quantize::int8(&graph, embedding, &mut rows, &options, scratch.path(), &mut |_, _| {});
+    let quantized = quantize::int8(graph, embedding, &mut rows, &options, scratch.path(), &mut |_, _| {});
     quantized.expect("quantization").graph
 }
 
@@ -171,4 +178,28 @@ fn every_layer_is_within_a_step_of_onnx() {
 fn mobilenet_v2_lowers_whole() {
     let Some(shared) = shared() else { return };
     model(&shared, "imagenet/mobilenet_v2_100_224", "mobilenet_v2_100_224", None, None);
+}
+
+/// A small graph in int8, and a row of its input.
+fn small_in_int8(mut small: Small, shape: &[usize], output: ValueId) -> (Graph, Tensor) {
+    let shape: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
+    let row = Tensor::from_f32(&shape, small.noise(shape.iter().product())).expect("a row");
+    (in_int8(&small.finished(output), output, std::slice::from_ref(&row)), row)
+}
+
+/// Tensors that differ in rank alone are combined; two that stretch each other are refused.
+#[test]
+fn operands_that_differ_in_rank() {
+    for op in [Op::Add, Op::Sub, Op::Mul] {
+        for swapped in [false, true] {
+            let (small, y) = Small::with_operands(op.clone(), &[1, 64], &[-1, 1, 1, 64], swapped);
+            let (graph, row) = small_in_int8(small, &[1, 64], y);
+            check(&graph, &row);
+            let (small, y) = Small::with_operands(op.clone(), &[1, 64], &[-1, 1, 64, 1], swapped);
+            let (graph, _) = small_in_int8(small, &[1, 64], y);
+            let error = lower::int8(&graph).expect_err("64 × 64 values");
+            assert_eq!(error.code(), "unsupported");
+            assert!(error.to_string().contains("operands of [1, 64, 1] and [1, 64]"), "{error}");
+        }
+    }
 }

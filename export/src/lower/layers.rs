@@ -358,25 +358,7 @@ pub(super) fn float_output(walk: &mut Walk<'_>, computed: Computed, name: &str) 
 }
 
 fn elementwise(walk: &mut Walk<'_>, node: &Node, computed: Computed, to: QuantParams, name: &str) -> Result<Stored> {
-    let (mut a, mut b) = (walk.stored(node, 0)?, walk.stored(node, 1)?);
-    let swapped = b.dims.iter().product::<usize>() > a.dims.iter().product();
-    if swapped {
-        std::mem::swap(&mut a, &mut b);
-    }
-    // A vector of channels may come without its axes of one element.
-    while b.dims.len() < a.dims.len() {
-        b.dims.insert(0, 1);
-        b.order = std::iter::once(0).chain(b.order.iter().map(|&axis| axis + 1)).collect();
-    }
-    let order = a.order.clone();
-    let b = walk.reordered(b, &order, name)?;
-    let (Some(shape), Some(other)) = (a.shape(), b.shape()) else {
-        return Err(unsupported(node, "operands of more than three axes"));
-    };
-    if other != shape && other != [1, 1, shape[2]] && other != [1, 1, 1] {
-        return Err(unsupported(node, format!("operands of {:?} and {:?}", a.dims, b.dims)));
-    }
-    let (first, second) = (walk.shaped(a.tensor, shape, name), walk.shaped(b.tensor, other, name));
+    let (larger, [first, second], shape, swapped) = walk.operands(node, name)?;
     let (qa, qb) = (walk.draft.tensors[first].quant, walk.draft.tensors[second].quant);
     let output = walk.draft.int8(shape, to);
     let subtracts = node.op == Op::Sub;
@@ -397,8 +379,8 @@ fn elementwise(walk: &mut Walk<'_>, node: &Node, computed: Computed, to: QuantPa
         op.shifts = (sum.shift, 0);
         op.numbers = ((ma | (mb << 16)).cast_signed(), sum.constant);
     }
-    walk.draft.push(op, name, &a.order);
-    Ok(Stored { tensor: output, ..a })
+    walk.draft.push(op, name, &larger.order);
+    Ok(Stored { tensor: output, ..larger })
 }
 
 /// The numbers of an Add: (a·m₀ + b·m₁ + constant) >> shift.

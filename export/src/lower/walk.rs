@@ -312,6 +312,38 @@ impl<'g> Walk<'g> {
         Ok(Stored { tensor: output, order: order.to_vec(), dims: stored.dims })
     }
 
+    /// The two operands of an element-by-element operator: the larger one and its shape in memory, the tensors of both (of the larger
+    /// first), and whether they changed places for that.
+    ///
+    /// The larger one has every element of the result; the other one has as many, one a channel, or one in all. Anything else is refused.
+    pub fn operands(&mut self, node: &Node, name: &str) -> Result<(Stored, [usize; 2], [usize; 3], bool)> {
+        let (mut a, mut b) = (self.stored(node, 0)?, self.stored(node, 1)?);
+        let size = |stored: &Stored| (stored.dims.iter().product::<usize>(), stored.dims.len());
+        let swapped = size(&b) > size(&a);
+        if swapped {
+            std::mem::swap(&mut a, &mut b);
+        }
+        let refused = |a: &Stored, b: &Stored| unsupported(node, format!("operands of {:?} and {:?}", a.dims, b.dims));
+        // Two that stretch each other make a result larger than either.
+        if dims(self.graph, node.outputs[0])? != a.dims {
+            return Err(refused(&a, &b));
+        }
+        // A vector of channels may come without its axes of one element.
+        while b.dims.len() < a.dims.len() {
+            b.dims.insert(0, 1);
+            b.order = std::iter::once(0).chain(b.order.iter().map(|&axis| axis + 1)).collect();
+        }
+        let b = self.reordered(b, &a.order, name)?;
+        let (Some(shape), Some(other)) = (a.shape(), b.shape()) else {
+            return Err(unsupported(node, "operands of more than three axes"));
+        };
+        if other != shape && other != [1, 1, shape[2]] && other != [1, 1, 1] {
+            return Err(refused(&a, &b));
+        }
+        let tensors = [self.shaped(a.tensor, shape, name), self.shaped(b.tensor, other, name)];
+        Ok((a, tensors, shape, swapped))
+    }
+
     /// The same bytes under another shape of as many elements.
     pub fn shaped(&mut self, tensor: usize, shape: [usize; 3], name: &str) -> usize {
         if self.draft.tensors[tensor].shape == shape {

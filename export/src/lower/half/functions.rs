@@ -233,36 +233,17 @@ fn binary(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
     if node.op == Op::Div {
         return Err(unsupported(node, "a tensor divided by a tensor"));
     }
-    let (mut a, mut b) = (walk.stored(node, 0)?, walk.stored(node, 1)?);
-    let size = |stored: &Stored| (stored.dims.iter().product::<usize>(), stored.dims.len());
-    let swapped = size(&b) > size(&a);
-    if swapped {
-        std::mem::swap(&mut a, &mut b);
-    }
-    // A vector of channels may come without its axes of one element.
-    while b.dims.len() < a.dims.len() {
-        b.dims.insert(0, 1);
-        b.order = std::iter::once(0).chain(b.order.iter().map(|&axis| axis + 1)).collect();
-    }
-    let order = a.order.clone();
-    let b = walk.reordered(b, &order, &node.name)?;
-    let (Some(shape), Some(other)) = (a.shape(), b.shape()) else {
-        return Err(unsupported(node, "operands of more than three axes"));
-    };
-    if other != shape && other != [1, 1, shape[2]] && other != [1, 1, 1] {
-        return Err(unsupported(node, format!("operands of {:?} and {:?}", a.dims, b.dims)));
-    }
-    let (first, second) = (walk.shaped(a.tensor, shape, &node.name), walk.shaped(b.tensor, other, &node.name));
+    let (larger, inputs, shape, swapped) = walk.operands(node, &node.name)?;
     let output = walk.draft.half(shape);
     let (code, kind) = match node.op {
         Op::Mul => (Code::Mul16, 0),
         Op::Sub => (Code::Add16, 1 + u8::from(swapped)),
         _ => (Code::Add16, 0),
     };
-    let op = OpParts::new(code, &node.name, &[first, second], output).bounded(OPEN.0, OPEN.1);
+    let op = OpParts::new(code, &node.name, &inputs, output).bounded(OPEN.0, OPEN.1);
     let name = walk.made(node);
-    walk.draft.push(OpParts { shifts: (kind, 0), ..op }, &name, &order);
-    Ok(Stored { tensor: output, ..a })
+    walk.draft.push(OpParts { shifts: (kind, 0), ..op }, &name, &larger.order);
+    Ok(Stored { tensor: output, ..larger })
 }
 
 /// A product of two functions of one tensor that spells out a known activation.
