@@ -333,3 +333,38 @@ fn operands_that_differ_in_rank() {
         }
     }
 }
+
+/// What a constant makes no finite line of is refused, and not as another mistake than it is.
+#[test]
+fn constants_that_are_refused() {
+    let refusal = |op: Op, constant: &[f32], constant_first: bool| {
+        let mut g = Small::new(&[4, 6]);
+        let ones = Tensor::from_f32(&[constant.len()], vec![1.0; constant.len()]).unwrap();
+        let c = g.graph.add_constant("c", ones);
+        let x = g.node(Op::Tanh, &[g.input]);
+        let y = g.node(op, &if constant_first { [c, x] } else { [x, c] });
+        let mut halved = g.halved(y);
+        // Behind the conversion, which refuses what no f16 holds.
+        for tensor in halved.values.iter_mut().filter_map(|value| value.constant.as_mut()) {
+            if let Tensor::F16(data) = tensor {
+                data.iter_mut().zip(constant).for_each(|(place, number)| *place = f16::from_f32(*number));
+            }
+        }
+        let error = lower::fp16(&halved, HalfOutput::F16).expect_err("no such constant");
+        assert_eq!(error.code(), "unsupported");
+        error.to_string()
+    };
+    for op in [Op::Add, Op::Sub, Op::Mul] {
+        for constant in [&[f32::INFINITY][..], &[f32::NAN], &[1.0, 2.0, f32::NEG_INFINITY, 3.0, 4.0, 5.0]] {
+            for constant_first in [false, true] {
+                let error = refusal(op.clone(), constant, constant_first);
+                assert!(error.contains("a constant that is not finite"), "{error}");
+            }
+        }
+    }
+    assert!(refusal(Op::Div, &[0.0], false).contains("a division by 0"));
+    assert!(refusal(Op::Div, &[f32::NAN], false).contains("not finite"));
+    for constant in [&[2.0][..], &[f32::INFINITY], &[1.0; 6]] {
+        assert!(refusal(Op::Div, constant, true).contains("a constant other than 1 divided by a tensor"));
+    }
+}

@@ -123,23 +123,25 @@ fn composed(before: Function, after: Function) -> Option<Function> {
 
 /// One operand is a constant: one number is a function, one a channel a bias or a factor.
 fn with_constant(walk: &mut Walk<'_>, node: &Node, slot: usize, constant: &Constant) -> Result<Stored> {
-    let is_first = slot == 0;
+    let constant_first = slot == 1;
+    if node.op == Op::Div && constant_first {
+        return match constant.scalar() {
+            Some(1.0) => walk.half_function(node, slot, Function::Reciprocal),
+            _ => Err(unsupported(node, "a constant other than 1 divided by a tensor")),
+        };
+    }
     // out = factor · x + summand.
     let as_line = |c: f32| match node.op {
-        Op::Add => Some((1.0, c)),
-        Op::Sub if is_first => Some((1.0, -c)),
-        Op::Sub => Some((-1.0, c)),
-        Op::Mul => Some((c, 0.0)),
-        Op::Div if is_first => Some((1.0 / c, 0.0)),
-        _ => None,
+        Op::Sub if constant_first => (-1.0, c),
+        Op::Sub => (1.0, -c),
+        Op::Mul => (c, 0.0),
+        Op::Div => (1.0 / c, 0.0),
+        _ => (1.0, c),
     };
-    let lines: Option<Vec<(f32, f32)>> = constant.floats().into_iter().map(as_line).collect();
-    let Some(lines) = lines.filter(|lines| lines.iter().all(|(a, b)| a.is_finite() && b.is_finite())) else {
-        if let Some(dividend) = constant.scalar() {
-            return quotient(walk, node, slot, dividend);
-        }
-        return Err(unsupported(node, "a constant divided by a tensor, or a tensor by 0"));
-    };
+    let lines: Vec<(f32, f32)> = constant.floats().into_iter().map(as_line).collect();
+    if !lines.iter().all(|(factor, summand)| factor.is_finite() && summand.is_finite()) {
+        return Err(unsupported(node, "a constant that is not finite, or a division by 0"));
+    }
     let mut input = walk.stored(node, slot)?;
     let axis = channel_axis(node, &input, constant)?;
     if let Some(axis) = axis {
@@ -175,17 +177,6 @@ fn with_constant(walk: &mut Walk<'_>, node: &Node, slot: usize, constant: &Const
     let name = walk.made(node);
     walk.draft.push(op, &name, &input.order);
     Ok(Stored { tensor: output, ..input })
-}
-
-/// A number divided by a tensor.
-fn quotient(walk: &mut Walk<'_>, node: &Node, slot: usize, dividend: f32) -> Result<Stored> {
-    if node.op != Op::Div || slot == 0 {
-        return Err(unsupported(node, "a division by 0"));
-    }
-    if dividend != 1.0 {
-        return Err(unsupported(node, format!("{dividend} divided by a tensor; only 1 is")));
-    }
-    walk.half_function(node, slot, Function::Reciprocal)
 }
 
 /// The axis that a constant has one number for each index of; `None` for one number in all.
