@@ -1,6 +1,6 @@
 //! Every tier gives generic's bits, or in f16 what the format allows.
 
-use hone_runtime::kernels::suite::{Group, run_group};
+use hone_runtime::kernels::suite::{Group, run_complete, run_group};
 use hone_runtime::kernels::{Kernel, Memory, Tier, generic as portable};
 use hone_runtime::plan::{Code, Op};
 
@@ -45,4 +45,11 @@ static WRONG: Tier =
 #[should_panic(expected = "apart")]
 fn a_wrong_f16_kernel_is_noticed() {
     run_group(Some(&WRONG), Group::HalfConv);
+}
+
+/// A tier without a kernel for an operator would pass whatever is asked of that operator.
+#[test]
+#[should_panic(expected = "wrong: kernels for Conv")]
+fn a_missing_kernel_is_noticed() {
+    run_complete(Some(&WRONG));
 }

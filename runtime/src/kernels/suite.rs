@@ -39,7 +39,7 @@ pub use model::{half_model, model};
 pub use rng::{Rng, Values};
 
 use super::{Kernel, Memory, Tier, generic};
-use crate::plan::{DType, Op, Plan, Tensor};
+use crate::plan::{Code, DType, Op, Plan, Tensor};
 
 /// The tests of a tier, one a group of operators. The second argument is a `&'static Tier` or an `Option` of one.
 #[macro_export]
@@ -48,7 +48,7 @@ macro_rules! kernel_suite {
         mod $name {
             #[allow(unused_imports, reason = "for the tier's expression")]
             use super::*;
-            use $crate::kernels::suite::{Group, run_group, run_halve, run_models, run_quantize};
+            use $crate::kernels::suite::{Group, run_complete, run_group, run_halve, run_models, run_quantize};
 
             $crate::kernel_suite!(@groups $tier;
                 conv Conv, pointwise Pointwise, depthwise Depthwise, dense Dense, dense_float DenseFloat, add Add, mul Mul,
@@ -56,6 +56,11 @@ macro_rules! kernel_suite {
                 half_conv HalfConv, half_pointwise HalfPointwise, half_depthwise HalfDepthwise, half_dense HalfDense,
                 half_elementwise HalfElementwise, half_pools HalfPools, half_functions HalfFunctions,
                 half_attention HalfAttention, half_movement HalfMovement);
+
+            #[test]
+            fn complete() {
+                run_complete(::core::convert::Into::into($tier));
+            }
 
             #[test]
             fn quantize() {
@@ -83,7 +88,19 @@ macro_rules! kernel_suite {
     };
 }
 
-/// Runs all cases of a group.
+/// Every operator has a kernel: cases of one without would be left out.
+///
+/// # Panics
+/// With the operators that have none, or more than one.
+pub fn run_complete(tier: Option<&'static Tier>) {
+    let Some(tier) = tier else { return };
+    for code in Code::ALL {
+        let count = tier.kernels.iter().filter(|kernel| kernel.code == *code).count();
+        assert_eq!(count, 1, "{}: kernels for {code:?}", tier.name);
+    }
+}
+
+/// Runs all cases of a group; a tier without a kernel for them has none.
 pub fn run_group(tier: Option<&'static Tier>, group: Group) {
     let Some(tier) = tier else { return eprintln!("notice: this processor has not what the tier needs: left out") };
     let mut bench = Bench::default();
@@ -245,8 +262,7 @@ fn scramble(op: &Op<'_>, arena: &mut [u8]) {
 
 fn compare(op: &Op<'_>, state: &[u8], wanted: &Outcome, got: &Outcome, name: &str) {
     let range = op.output.range();
-    let [_, width, channels] = op.output.shape.map(|size| size * op.output.dtype.bytes());
-    let width = width / op.output.dtype.bytes();
+    let (width, channels) = (op.output.width(), op.output.channels() * op.output.dtype.bytes());
     for (index, (wanted, got)) in wanted.arena[range.clone()].iter().zip(&got.arena[range.clone()]).enumerate() {
         let (y, x, c) = (index / channels / width, index / channels % width, index % channels);
         assert_eq!(
