@@ -17,7 +17,7 @@ mod memory;
 mod moves;
 mod walk;
 
-use hone_runtime::plan::Plan;
+use hone_runtime::plan::{Plan, Window};
 
 use crate::graph::{Graph, Node, ValueId, fold, infer};
 use crate::{Error, Result};
@@ -85,16 +85,34 @@ pub fn fp16(graph: &Graph, gives: HalfOutput) -> Result<Lowered> {
     memory::place(half::run(&graph, gives)?)
 }
 
+/// A window of one pixel.
+const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
+
 /// A refusal that names the node.
 fn unsupported(node: &Node, why: impl Into<String>) -> Error {
     Error::Unsupported { node: node.name.clone(), op: node.op.name(), why: why.into() }
 }
 
+/// A refusal of the model as a whole.
+fn invalid(graph: &Graph, why: impl Into<String>) -> Error {
+    Error::InvalidModel { model: graph.name.clone(), why: why.into() }
+}
+
+/// The axis of a node's attribute without the batch; an error for the batch itself.
+fn own_axis(node: &Node, axis: i64, rank: usize) -> Result<usize> {
+    let axis = if axis < 0 { axis + rank as i64 + 1 } else { axis } - 1;
+    usize::try_from(axis).ok().filter(|axis| *axis < rank).ok_or_else(|| unsupported(node, "it works along the batch"))
+}
+
+/// Axes in an order, with one of them last.
+fn with_last(order: &[usize], axis: usize) -> Vec<usize> {
+    order.iter().copied().filter(|&other| other != axis).chain([axis]).collect()
+}
+
 /// The shape of a value without its batch.
 fn dims(graph: &Graph, id: ValueId) -> Result<Vec<usize>> {
     let value = graph.value(id);
-    let bad =
-        |why: &str| Error::InvalidModel { model: graph.name.clone(), why: format!("value '{}' {why}", value.name) };
+    let bad = |why: &str| invalid(graph, format!("value '{}' {why}", value.name));
     let shape = value.shape.as_ref().ok_or_else(|| bad("has no known shape"))?;
     let sizes: Option<Vec<usize>> = shape.iter().map(crate::graph::Dim::fixed).collect();
     let sizes = sizes.ok_or_else(|| bad("has a size that stays open"))?;

@@ -165,11 +165,25 @@ fn what_cannot_be_lowered_is_refused() {
     graph::simplify(&mut graph).expect("simplification");
     let error = lower::fp16(&fp16::convert(&graph).unwrap(), HalfOutput::F16).expect_err("two inputs");
     assert!(error.to_string().contains("one input"), "{error}");
+}
+
+#[test]
+fn operators_that_are_refused() {
     let mut small = Small::new(&[4, 6]);
     let y = small.node(Op::ReduceSum { axes: vec![2], keepdims: true }, &[small.input]);
     let error = lower::fp16(&small.halved(y), HalfOutput::F16).expect_err("a sum");
     assert_eq!(error.code(), "unsupported");
     assert!(error.to_string().contains("ReduceSum"), "{error}");
+    for op in [Op::GlobalMaxPool, Op::GlobalAveragePool] {
+        let mut small = Small::new(&[2, 256, 3]);
+        let y = small.node(op.clone(), &[small.input]);
+        let error = lower::fp16(&small.halved(y), HalfOutput::F16).expect_err("a window of 256");
+        assert_eq!(error.code(), "unsupported");
+        assert!(
+            error.to_string().contains(&format!("{}_0", op.name())) && error.to_string().contains("256"),
+            "{error}"
+        );
+    }
 }
 
 impl Small {

@@ -203,3 +203,23 @@ fn operands_that_differ_in_rank() {
         }
     }
 }
+
+/// A window of a plan has at most 255 a side.
+#[test]
+fn a_window_over_more_than_255_is_refused() {
+    for op in [Op::GlobalMaxPool, Op::GlobalAveragePool] {
+        for (size, fits) in [(255, true), (256, false)] {
+            let shape = [2, size, 3];
+            let mut small = Small::new(&shape);
+            let y = small.node(op.clone(), &[small.input]);
+            let (graph, row) = small_in_int8(small, &shape, y);
+            if fits {
+                check(&graph, &row);
+                continue;
+            }
+            let error = lower::int8(&graph).expect_err("a window of 256");
+            assert_eq!(error.code(), "unsupported");
+            assert!(error.to_string().contains(&op.name()) && error.to_string().contains("256"), "{error}");
+        }
+    }
+}

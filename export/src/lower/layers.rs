@@ -5,7 +5,7 @@ use hone_runtime::plan::{Code, OpParts, Requant, Window, writer};
 
 use super::draft::{Stored, channels_last, row_major};
 use super::walk::{Computed, Walk};
-use super::{constant, dims, unsupported};
+use super::{POINT, constant, dims, own_axis, unsupported, with_last};
 use crate::Result;
 use crate::graph::op::Window as OnnxWindow;
 use crate::graph::window::Geometry;
@@ -27,7 +27,7 @@ pub(super) fn lower(walk: &mut Walk<'_>, computed: Computed, to: QuantParams, na
             let code = if rows == 1 { Code::Dense } else { Code::Conv };
             let mut op = OpParts::new(code, &node.name, &[dense.input], output);
             op.bounds = computed.bounds(to);
-            op.window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
+            op.window = POINT;
             op.shifts = (requant.shift(), requant.left());
             op.weights = bytes(&writer::blocked(&layer.codes, outputs, layer.depth));
             op.bias = padded(&layer.bias);
@@ -38,24 +38,8 @@ pub(super) fn lower(walk: &mut Walk<'_>, computed: Computed, to: QuantParams, na
             Ok(Stored { tensor: output, order, dims })
         }
         Op::Add | Op::Sub | Op::Mul => elementwise(walk, node, computed, to, name),
-        Op::AveragePool { window, ceil, count_include_pad } => {
-            let input = walk.stored(node, 0)?;
-            let plan = plan_window(node, window, &input.dims, *ceil)?;
-            average(walk, node, input, plan, *count_include_pad, computed, to, name)
-        }
-        Op::GlobalAveragePool => {
-            let input = walk.stored(node, 0)?;
-            global_average(walk, node, input, computed, to, name)
-        }
-        Op::ReduceMean { axes, .. } => {
-            let input = walk.stored(node, 0)?;
-            let rank = input.dims.len() as i64 + 1;
-            let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
-            axes.sort_unstable();
-            if axes != (2..rank).collect::<Vec<_>>() {
-                return Err(unsupported(node, "only means over all spatial axes are run"));
-            }
-            global_average(walk, node, input, computed, to, name)
+        Op::AveragePool { .. } | Op::GlobalAveragePool | Op::ReduceMean { .. } => {
+            average(walk, node, computed, to, name)
         }
         Op::Concat { axis } => concat(walk, node, *axis, to, name),
         Op::Softmax { axis } => softmax(walk, node, *axis, to, name),
@@ -83,6 +67,43 @@ pub(super) fn plan_window(node: &Node, window: &OnnxWindow, dims: &[usize], ceil
         return Err(unsupported(node, format!("a window with a size of {largest}; at most 255 are run")));
     }
     Ok(plan)
+}
+
+/// The window of a mean over an input of `dims` (channels and sizes), and whether the border counts as values.
+pub(super) fn mean_window(node: &Node, dims: &[usize]) -> Result<(Window, bool)> {
+    let spatial = dims.get(1..).unwrap_or_default();
+    let (window, count_all) = match &node.op {
+        Op::AveragePool { window, ceil, count_include_pad } => {
+            (plan_window(node, window, dims, *ceil)?, *count_include_pad)
+        }
+        Op::ReduceMean { axes, .. } => {
+            let rank = dims.len() as i64 + 1;
+            let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
+            axes.sort_unstable();
+            if axes != (2..rank).collect::<Vec<_>>() {
+                return Err(unsupported(node, "only means over all spatial axes are run"));
+            }
+            (whole(node, spatial)?, false)
+        }
+        _ => (whole(node, spatial)?, false),
+    };
+    if window.dilation != [1, 1] {
+        return Err(unsupported(node, "a mean over a dilated window"));
+    }
+    Ok((window, count_all))
+}
+
+/// A window over everything.
+pub(super) fn whole(node: &Node, spatial: &[usize]) -> Result<Window> {
+    let kernel = match *spatial {
+        [w] => [1, w],
+        [h, w] => [h, w],
+        _ => return Err(unsupported(node, "a window over other than one or two spatial axes")),
+    };
+    if kernel.into_iter().any(|size| size > 255) {
+        return Err(unsupported(node, format!("a window of {kernel:?}; at most 255 are run")));
+    }
+    Ok(Window { kernel, ..POINT })
 }
 
 /// Weights, bias and scales of a layer as integers.
@@ -412,20 +433,9 @@ impl Sum {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "a node, taken apart")]
-fn average(
-    walk: &mut Walk<'_>,
-    node: &Node,
-    input: Stored,
-    window: Window,
-    count_all: bool,
-    computed: Computed,
-    to: QuantParams,
-    name: &str,
-) -> Result<Stored> {
-    if window.dilation != [1, 1] {
-        return Err(unsupported(node, "a mean over a dilated window"));
-    }
+fn average(walk: &mut Walk<'_>, node: &Node, computed: Computed, to: QuantParams, name: &str) -> Result<Stored> {
+    let input = walk.stored(node, 0)?;
+    let (window, count_all) = mean_window(node, &input.dims)?;
     let input = walk.reordered(input.clone(), &channels_last(input.dims.len()), name)?;
     let out_dims = dims(walk.graph, node.outputs[0])?;
     let shape = input.shape().ok_or_else(|| unsupported(node, "more than two spatial axes"))?;
@@ -459,35 +469,14 @@ fn average(
     Ok(output)
 }
 
-fn global_average(
-    walk: &mut Walk<'_>,
-    node: &Node,
-    input: Stored,
-    computed: Computed,
-    to: QuantParams,
-    name: &str,
-) -> Result<Stored> {
-    let kernel = match *input.dims.get(1..).unwrap_or_default() {
-        [w] => [1, w],
-        [h, w] => [h, w],
-        _ => return Err(unsupported(node, "a mean over other than one or two spatial axes")),
-    };
-    if kernel.into_iter().any(|size| size > 255) {
-        return Err(unsupported(node, format!("a window of {kernel:?}; at most 255 are run")));
-    }
-    let window = Window { kernel, stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
-    average(walk, node, input, window, false, computed, to, name)
-}
-
 fn concat(walk: &mut Walk<'_>, node: &Node, axis: i64, to: QuantParams, name: &str) -> Result<Stored> {
     let out_dims = dims(walk.graph, node.outputs[0])?;
     let rank = out_dims.len();
-    let axis = usize::try_from(if axis < 0 { axis + rank as i64 + 1 } else { axis }).unwrap_or(0).wrapping_sub(1);
-    if axis >= rank || node.inputs.len() > hone_runtime::plan::MAX_INPUTS {
-        return Err(unsupported(node, "joined along the batch, or more than six parts"));
-    }
     // The joined axis goes last in memory.
-    let order: Vec<usize> = (0..rank).filter(|&a| a != axis).chain([axis]).collect();
+    let order = with_last(&row_major(rank), own_axis(node, axis, rank)?);
+    if node.inputs.len() > hone_runtime::plan::MAX_INPUTS {
+        return Err(unsupported(node, "more than six parts"));
+    }
     let mut parts = Vec::new();
     for slot in 0..node.inputs.len() {
         let part = walk.stored(node, slot)?;
@@ -517,11 +506,7 @@ fn concat(walk: &mut Walk<'_>, node: &Node, axis: i64, to: QuantParams, name: &s
 fn softmax(walk: &mut Walk<'_>, node: &Node, axis: i64, to: QuantParams, name: &str) -> Result<Stored> {
     let stored = walk.stored(node, 0)?;
     let rank = stored.dims.len();
-    let axis = usize::try_from(if axis < 0 { axis + rank as i64 + 1 } else { axis }).unwrap_or(0).wrapping_sub(1);
-    if axis >= rank {
-        return Err(unsupported(node, "a softmax over the batch"));
-    }
-    let order: Vec<usize> = (0..rank).filter(|&a| a != axis).chain([axis]).collect();
+    let order = with_last(&row_major(rank), own_axis(node, axis, rank)?);
     let stored = walk.reordered(stored, &order, name)?;
     let shape = stored.shape().ok_or_else(|| unsupported(node, "more than three axes"))?;
     let input = walk.shaped(stored.tensor, shape, name);

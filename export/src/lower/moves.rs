@@ -4,7 +4,7 @@ use hone_runtime::plan::{Code, DType, OpParts, Window};
 use ndarray::{ArrayD, IxDyn};
 
 use super::draft::{Stored, channels_last, row_major};
-use super::layers::plan_window;
+use super::layers::{plan_window, whole};
 use super::walk::Walk;
 use super::{dims, unsupported};
 use crate::Result;
@@ -59,9 +59,8 @@ pub(super) fn lower(walk: &mut Walk<'_>, index: usize) -> Result<Stored> {
             slide(walk, Code::MaxPool, &name, &input, out_dims, window)
         }
         Op::GlobalMaxPool => {
+            let window = whole(node, input.dims.get(1..).unwrap_or_default())?;
             let input = walk.reordered(input.clone(), &channels_last(input.dims.len()), &name)?;
-            let [h, w, _] = input.shape().ok_or_else(|| unsupported(node, "more than two spatial axes"))?;
-            let window = Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
             slide(walk, Code::MaxPool, &name, &input, out_dims, window)
         }
         Op::Pad { amounts, value } => {

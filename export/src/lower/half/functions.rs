@@ -6,14 +6,14 @@
 use half::f16;
 use hone_runtime::kernels::generic::half::apply;
 use hone_runtime::plan::writer::{padded_floats, panels};
-use hone_runtime::plan::{Code, Function, OpParts, Window};
+use hone_runtime::plan::{Code, Function, OpParts};
 
 use super::{Constant, OPEN};
 use crate::Result;
 use crate::graph::{Node, Op};
 use crate::lower::draft::Stored;
-use crate::lower::unsupported;
 use crate::lower::walk::Walk;
+use crate::lower::{POINT, unsupported, with_last};
 
 pub(super) fn lower(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
     let function = match &node.op {
@@ -145,7 +145,7 @@ fn with_constant(walk: &mut Walk<'_>, node: &Node, slot: usize, constant: &Const
     let mut input = walk.stored(node, slot)?;
     let axis = channel_axis(node, &input, constant)?;
     if let Some(axis) = axis {
-        let order: Vec<usize> = input.order.iter().copied().filter(|other| *other != axis).chain([axis]).collect();
+        let order = with_last(&input.order, axis);
         input = walk.reordered(input, &order, &node.name)?;
     }
     // A summand joins the bias of the layer before.
@@ -170,7 +170,7 @@ fn with_constant(walk: &mut Walk<'_>, node: &Node, slot: usize, constant: &Const
         return Err(unsupported(node, "a factor beyond the range of f16"));
     }
     let mut op = OpParts::new(Code::Depthwise16, &node.name, &[tensor], output).bounded(OPEN.0, OPEN.1);
-    op.window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
+    op.window = POINT;
     op.groups = channels.min(usize::from(u16::MAX));
     op.weights = panels(&factors, channels, 1);
     op.bias = padded_floats(&lines.iter().map(|(_, summand)| *summand).collect::<Vec<_>>());

@@ -2,18 +2,16 @@
 
 use half::f16;
 use hone_runtime::plan::writer::{padded_floats, panels};
-use hone_runtime::plan::{Code, OpParts, Window};
+use hone_runtime::plan::{Code, OpParts};
 
 use super::OPEN;
 use crate::Result;
 use crate::graph::op::Window as OnnxWindow;
 use crate::graph::{Node, Op};
 use crate::lower::draft::{Stored, channels_last, row_major, three};
-use crate::lower::layers::plan_window;
+use crate::lower::layers::{mean_window, plan_window};
 use crate::lower::walk::Walk;
-use crate::lower::{dims, unsupported};
-
-const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
+use crate::lower::{POINT, dims, own_axis, unsupported, with_last};
 
 pub(super) fn conv(walk: &mut Walk<'_>, node: &Node, window: &OnnxWindow, groups: usize) -> Result<Stored> {
     let input = walk.stored(node, 0)?;
@@ -144,29 +142,10 @@ pub(super) fn product(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
 pub(super) fn average(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
     let input = walk.stored(node, 0)?;
     let rank = input.dims.len();
-    let spatial = input.dims.get(1..).unwrap_or_default().to_vec();
-    let (window, all) = match &node.op {
-        Op::AveragePool { window, ceil, count_include_pad } => {
-            (plan_window(node, window, &input.dims, *ceil)?, *count_include_pad)
-        }
-        Op::ReduceMean { axes, .. } => {
-            let rank = rank as i64 + 1;
-            let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
-            axes.sort_unstable();
-            if axes != (2..rank).collect::<Vec<_>>() {
-                return Err(unsupported(node, "only means over all spatial axes are run"));
-            }
-            (whole(node, &spatial)?, false)
-        }
-        _ => (whole(node, &spatial)?, false),
-    };
-    if window.dilation != [1, 1] {
-        return Err(unsupported(node, "a mean over a dilated window"));
-    }
+    let (window, count_all) = mean_window(node, &input.dims)?;
     let input = walk.reordered(input, &channels_last(rank), &node.name)?;
     let out_dims = dims(walk.graph, node.outputs[0])?;
-    let shape = input.shape().filter(|_| spatial.len() <= 2);
-    let shape = shape.ok_or_else(|| unsupported(node, "more than two spatial axes"))?;
+    let shape = input.shape().ok_or_else(|| unsupported(node, "more than two spatial axes"))?;
     // Without kept axes the channels are all that is left.
     let order = if out_dims.len() == rank { channels_last(rank) } else { row_major(out_dims.len()) };
     let mut output = Stored { tensor: 0, dims: out_dims, order };
@@ -175,38 +154,14 @@ pub(super) fn average(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
     output.tensor = walk.draft.half(out_shape);
     let op = OpParts::new(Code::AveragePool16, &node.name, &[tensor], output.tensor).bounded(OPEN.0, OPEN.1);
     let name = walk.made(node);
-    walk.draft.push(OpParts { window, shifts: (u8::from(all), 0), ..op }, &name, &output.order);
+    walk.draft.push(OpParts { window, shifts: (u8::from(count_all), 0), ..op }, &name, &output.order);
     Ok(output)
-}
-
-/// A window over everything.
-fn whole(node: &Node, spatial: &[usize]) -> Result<Window> {
-    let kernel = match *spatial {
-        [w] => [1, w],
-        [h, w] => [h, w],
-        _ => return Err(unsupported(node, "a mean over other than one or two spatial axes")),
-    };
-    if kernel.into_iter().any(|size| size > 255) {
-        return Err(unsupported(node, format!("a window of {kernel:?}; at most 255 are run")));
-    }
-    Ok(Window { kernel, ..POINT })
-}
-
-/// The axis of a node's attribute without the batch; an error for the batch itself.
-fn own_axis(node: &Node, axis: i64, rank: usize) -> Result<usize> {
-    let axis = if axis < 0 { axis + rank as i64 + 1 } else { axis } - 1;
-    usize::try_from(axis).ok().filter(|axis| *axis < rank).ok_or_else(|| unsupported(node, "it works along the batch"))
-}
-
-/// The graph's axes with one of them last.
-fn with_last(axis: usize, rank: usize) -> Vec<usize> {
-    (0..rank).filter(|&other| other != axis).chain([axis]).collect()
 }
 
 pub(super) fn concat(walk: &mut Walk<'_>, node: &Node, axis: i64) -> Result<Stored> {
     let out_dims = dims(walk.graph, node.outputs[0])?;
     let rank = out_dims.len();
-    let order = with_last(own_axis(node, axis, rank)?, rank);
+    let order = with_last(&row_major(rank), own_axis(node, axis, rank)?);
     if node.inputs.len() > hone_runtime::plan::MAX_INPUTS {
         return Err(unsupported(node, "more than six parts"));
     }
@@ -265,7 +220,7 @@ pub(super) fn layer_norm(walk: &mut Walk<'_>, node: &Node, axis: i64, epsilon: f
 
 /// A tensor with one axis last in memory, as height, width and that axis.
 fn rows(walk: &mut Walk<'_>, node: &Node, stored: Stored, axis: usize) -> Result<(Stored, usize, [usize; 3])> {
-    let order = with_last(axis, stored.dims.len());
+    let order = with_last(&row_major(stored.dims.len()), axis);
     let stored = walk.reordered(stored, &order, &node.name)?;
     let sizes: Vec<usize> = order.iter().map(|&a| stored.dims[a]).collect();
     let shape = three(&sizes).filter(|shape| shape[2] == stored.dims[axis]);
