@@ -8,6 +8,48 @@ use core::ops::Range;
 
 use crate::plan::{Code, Op, Tensor};
 
+/// Every kernel of a tier: its own for what multiplies or compares, those of the module `$half` for what is done so in f16, and the
+/// portable ones for the rest.
+macro_rules! kernels {
+    ($half:ident; $($own:expr),* $(,)?) => {
+        &[
+            $($own,)*
+            &$crate::kernels::generic::SOFTMAX,
+            &$crate::kernels::generic::PAD,
+            &$crate::kernels::generic::TRANSPOSE,
+            &$crate::kernels::generic::RESIZE,
+            &$crate::kernels::generic::CONCAT,
+            &$crate::kernels::generic::SOFTMAX_FLOAT,
+            &$crate::kernels::generic::RESHAPE,
+            &$crate::kernels::generic::DEQUANTIZE,
+            #[cfg(feature = "f16")]
+            &$half::CONV,
+            #[cfg(feature = "f16")]
+            &$half::DEPTHWISE,
+            #[cfg(feature = "f16")]
+            &$half::DENSE,
+            #[cfg(feature = "f16")]
+            &$half::ADD,
+            #[cfg(feature = "f16")]
+            &$half::MUL,
+            #[cfg(feature = "f16")]
+            &$half::MAX_POOL,
+            #[cfg(feature = "f16")]
+            &$half::AVERAGE_POOL,
+            #[cfg(feature = "f16")]
+            &$half::UNARY,
+            #[cfg(feature = "f16")]
+            &$half::FLOAT,
+            #[cfg(feature = "f16")]
+            &$crate::kernels::generic::half::SOFTMAX,
+            #[cfg(feature = "f16")]
+            &$crate::kernels::generic::half::LAYER_NORM,
+            #[cfg(feature = "f16")]
+            &$crate::kernels::generic::half::MAT_MUL,
+        ]
+    };
+}
+
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub mod aarch64;
 pub mod cortex_m;
@@ -96,10 +138,20 @@ impl Kernel {
     pub const fn in_place(code: Code, run: fn(&Op<'_>, &mut Memory<'_>)) -> Self {
         Self { code, packed_bytes: |_| 0, pack: |_, _| (), workspace_bytes: |_| 0, run }
     }
+
+    /// A kernel that works on the plan in place, with memory to work in.
+    #[must_use]
+    pub const fn with_workspace(
+        code: Code,
+        workspace_bytes: fn(&Op<'_>) -> usize,
+        run: fn(&Op<'_>, &mut Memory<'_>),
+    ) -> Self {
+        Self { workspace_bytes, ..Self::in_place(code, run) }
+    }
 }
 
 /// From the model's input to its tensor: brings `input` (row-major; `[channels, height, width]` where `channels_first`) into `tensor`'s
-/// bytes, to int8 as [`crate::QuantParams::quantize`] defines it.
+/// bytes, as the tier's field says.
 pub type QuantizeInput = fn(input: &[f32], tensor: &Tensor, channels_first: bool, bytes: &mut [u8]);
 
 /// The kernels of one kind of processor.
@@ -111,7 +163,7 @@ pub struct Tier {
     pub name: &'static str,
     /// At most one a code; what is missing is not supported.
     pub kernels: &'static [&'static Kernel],
-    /// Fills an int8 input.
+    /// Fills an int8 input: every value as [`crate::QuantParams::quantize`] defines it.
     pub quantize: QuantizeInput,
     /// Fills an f16 input: every value rounded to the nearest f16, to even at halves.
     pub halve: QuantizeInput,

@@ -74,7 +74,8 @@ macro_rules! tier {
     ($name:ident, $text:literal, $module:ident) => {
         static $name: Tier = Tier {
             name: $text,
-            kernels: &[
+            kernels: kernels![
+                half;
                 &$module::CONV,
                 &depthwise::DEPTHWISE,
                 &$module::DENSE,
@@ -83,40 +84,8 @@ macro_rules! tier {
                 &pool::MAX_POOL,
                 &pool::AVERAGE_POOL,
                 &elementwise::TABLE,
-                &generic::SOFTMAX,
-                &generic::PAD,
-                &generic::TRANSPOSE,
-                &generic::RESIZE,
-                &generic::CONCAT,
                 &$module::DENSE_FLOAT,
-                &generic::SOFTMAX_FLOAT,
-                &generic::RESHAPE,
-                &generic::DEQUANTIZE,
                 &generic::MEAN_FLOAT,
-                #[cfg(feature = "f16")]
-                &half::CONV,
-                #[cfg(feature = "f16")]
-                &half::DEPTHWISE,
-                #[cfg(feature = "f16")]
-                &half::DENSE,
-                #[cfg(feature = "f16")]
-                &half::ADD,
-                #[cfg(feature = "f16")]
-                &half::MUL,
-                #[cfg(feature = "f16")]
-                &half::MAX_POOL,
-                #[cfg(feature = "f16")]
-                &half::AVERAGE_POOL,
-                #[cfg(feature = "f16")]
-                &half::UNARY,
-                #[cfg(feature = "f16")]
-                &half::FLOAT,
-                #[cfg(feature = "f16")]
-                &generic::half::SOFTMAX,
-                #[cfg(feature = "f16")]
-                &generic::half::LAYER_NORM,
-                #[cfg(feature = "f16")]
-                &generic::half::MAT_MUL,
             ],
             quantize: quantize::quantize,
             #[cfg(feature = "f16")]

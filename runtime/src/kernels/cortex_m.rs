@@ -6,6 +6,8 @@
 //! What they cannot take (tensors at odd addresses, accumulators that are to be shifted left) the generic kernels compute.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "f16")]
+use super::generic::half;
 use super::{Tier, generic};
 
 mod conv;
@@ -24,52 +26,11 @@ pub use depthwise::DEPTHWISE;
 pub use elementwise::ADD;
 pub use pool::{AVERAGE_POOL, MAX_POOL, MEAN_FLOAT};
 
-/// Every int8 operator, for microcontrollers.
+/// Every operator, for microcontrollers.
 pub static TIER: Tier = Tier {
     name: micro::NAME,
-    kernels: &[
-        &CONV,
-        &DEPTHWISE,
-        &DENSE,
-        &ADD,
-        &generic::MUL,
-        &MAX_POOL,
-        &AVERAGE_POOL,
-        &generic::TABLE,
-        &generic::SOFTMAX,
-        &generic::PAD,
-        &generic::TRANSPOSE,
-        &generic::RESIZE,
-        &generic::CONCAT,
-        &DENSE_FLOAT,
-        &generic::SOFTMAX_FLOAT,
-        &generic::RESHAPE,
-        &generic::DEQUANTIZE,
-        &MEAN_FLOAT,
-        #[cfg(feature = "f16")]
-        &generic::half::CONV,
-        #[cfg(feature = "f16")]
-        &generic::half::DEPTHWISE,
-        #[cfg(feature = "f16")]
-        &generic::half::DENSE,
-        #[cfg(feature = "f16")]
-        &generic::half::ADD,
-        #[cfg(feature = "f16")]
-        &generic::half::MUL,
-        #[cfg(feature = "f16")]
-        &generic::half::MAX_POOL,
-        #[cfg(feature = "f16")]
-        &generic::half::AVERAGE_POOL,
-        #[cfg(feature = "f16")]
-        &generic::half::UNARY,
-        #[cfg(feature = "f16")]
-        &generic::half::SOFTMAX,
-        #[cfg(feature = "f16")]
-        &generic::half::LAYER_NORM,
-        #[cfg(feature = "f16")]
-        &generic::half::MAT_MUL,
-        #[cfg(feature = "f16")]
-        &generic::half::FLOAT,
+    kernels: kernels![
+        half; &CONV, &DEPTHWISE, &DENSE, &ADD, &generic::MUL, &MAX_POOL, &AVERAGE_POOL, &generic::TABLE, &DENSE_FLOAT, &MEAN_FLOAT
     ],
     quantize: generic::quantize,
     halve: generic::halve,

@@ -23,49 +23,8 @@ pub use shape::{CONCAT, PAD, RESHAPE, RESIZE, TRANSPOSE};
 /// Every operator, for any processor.
 pub static TIER: Tier = Tier {
     name: "generic",
-    kernels: &[
-        &CONV,
-        &DEPTHWISE,
-        &DENSE,
-        &ADD,
-        &MUL,
-        &MAX_POOL,
-        &AVERAGE_POOL,
-        &TABLE,
-        &SOFTMAX,
-        &PAD,
-        &TRANSPOSE,
-        &RESIZE,
-        &CONCAT,
-        &DENSE_FLOAT,
-        &SOFTMAX_FLOAT,
-        &RESHAPE,
-        &DEQUANTIZE,
-        &MEAN_FLOAT,
-        #[cfg(feature = "f16")]
-        &half::CONV,
-        #[cfg(feature = "f16")]
-        &half::DEPTHWISE,
-        #[cfg(feature = "f16")]
-        &half::DENSE,
-        #[cfg(feature = "f16")]
-        &half::ADD,
-        #[cfg(feature = "f16")]
-        &half::MUL,
-        #[cfg(feature = "f16")]
-        &half::MAX_POOL,
-        #[cfg(feature = "f16")]
-        &half::AVERAGE_POOL,
-        #[cfg(feature = "f16")]
-        &half::UNARY,
-        #[cfg(feature = "f16")]
-        &half::SOFTMAX,
-        #[cfg(feature = "f16")]
-        &half::LAYER_NORM,
-        #[cfg(feature = "f16")]
-        &half::MAT_MUL,
-        #[cfg(feature = "f16")]
-        &half::FLOAT,
+    kernels: kernels![
+        half; &CONV, &DEPTHWISE, &DENSE, &ADD, &MUL, &MAX_POOL, &AVERAGE_POOL, &TABLE, &DENSE_FLOAT, &MEAN_FLOAT
     ],
     quantize,
     halve,

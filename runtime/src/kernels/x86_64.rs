@@ -71,7 +71,8 @@ macro_rules! tier {
     ($name:literal, $conv:expr, $dense:ty, $half:ident, $halve:path) => {
         Tier {
             name: $name,
-            kernels: &[
+            kernels: kernels![
+                $half;
                 $conv,
                 &depthwise::DEPTHWISE,
                 &dense::<$dense>(),
@@ -80,28 +81,8 @@ macro_rules! tier {
                 &pool::MAX_POOL,
                 &pool::AVERAGE_POOL,
                 &generic::TABLE,
-                &generic::SOFTMAX,
-                &generic::PAD,
-                &generic::TRANSPOSE,
-                &generic::RESIZE,
-                &generic::CONCAT,
                 &dense_float::<$dense>(),
-                &generic::SOFTMAX_FLOAT,
-                &generic::RESHAPE,
-                &generic::DEQUANTIZE,
                 &pool::MEAN_FLOAT,
-                &$half::CONV,
-                &$half::DEPTHWISE,
-                &$half::DENSE,
-                &$half::ADD,
-                &$half::MUL,
-                &$half::MAX_POOL,
-                &$half::AVERAGE_POOL,
-                &$half::UNARY,
-                &$half::FLOAT,
-                &generic::half::SOFTMAX,
-                &generic::half::LAYER_NORM,
-                &generic::half::MAT_MUL,
             ],
             quantize: input::quantize,
             halve: $halve,
