@@ -18,6 +18,7 @@ const FLOAT_LIMIT: f32 = (1u128 << 96) as f32;
 /// Sizes, element types and data of one operator.
 #[inline(never)]
 pub(super) fn op(op: &Op<'_>) -> Checked {
+    // Before all else, so that this is the reason given, whatever else is wrong with it; the last arm below is for the compiler.
     if cfg!(not(feature = "f16")) && op.code.is_f16() {
         return bad("an operator in f16, which this build does not run");
     }
@@ -193,11 +194,32 @@ fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Checked {
     Ok(())
 }
 
-fn conv(op: &Op<'_>) -> Checked {
+/// What convolutions have in common.
+fn grouped(op: &Op<'_>) -> Checked {
     window(op)?;
     let (inputs, outputs) = (op.input().channels(), op.output.channels());
     let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
-    require(whole, "groups that do not divide the channels")?;
+    require(whole, "groups that do not divide the channels")
+}
+
+/// What depthwise convolutions have in common.
+fn channelwise(op: &Op<'_>) -> Checked {
+    window(op)?;
+    let channels = op.input().channels();
+    require(
+        channels == op.output.channels() && op.groups == channels.min(usize::from(u16::MAX)),
+        "a depthwise convolution that changes the channels",
+    )
+}
+
+/// What dense layers have in common.
+fn one_row(op: &Op<'_>) -> Checked {
+    let is_row = op.output.elements() == op.output.channels() && op.groups == 1;
+    require(is_row, "a dense layer whose output is not one row")
+}
+
+fn conv(op: &Op<'_>) -> Checked {
+    grouped(op)?;
     // Not `Op::depth`, which may overflow until the weights are known to be there.
     blocks(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     let patches = 4 * op.depth().next_multiple_of(4);
@@ -207,19 +229,15 @@ fn conv(op: &Op<'_>) -> Checked {
 }
 
 fn depthwise(op: &Op<'_>) -> Checked {
-    window(op)?;
-    let channels = op.input().channels();
-    require(
-        channels == op.output.channels() && op.groups == channels.min(usize::from(u16::MAX)),
-        "a depthwise convolution that changes the channels",
-    )?;
+    channelwise(op)?;
+    let channels = op.output.channels();
     depthwise_blocks(op, channels, op.window.taps())?;
     per_channel(op, channels.next_multiple_of(4))
 }
 
 fn dense(op: &Op<'_>) -> Checked {
+    one_row(op)?;
     let outputs = op.output.channels();
-    require(op.output.elements() == outputs && op.groups == 1, "a dense layer whose output is not one row")?;
     blocks(op, 1, outputs, Some(op.depth()))?;
     per_channel(op, outputs.next_multiple_of(4))
 }

@@ -1,6 +1,6 @@
 //! Operators in f16.
 
-use super::{operands, pooling, same_elements, same_shape, window};
+use super::{channelwise, grouped, one_row, operands, pooling, same_elements, same_shape};
 use crate::plan::Op;
 use crate::plan::check::{Checked, bad, require};
 use crate::plan::format::{Code, PANEL};
@@ -86,28 +86,21 @@ fn bias(op: &Op<'_>, padded: usize) -> Checked {
 }
 
 fn conv(op: &Op<'_>) -> Checked {
-    window(op)?;
-    let (inputs, outputs) = (op.input().channels(), op.output.channels());
-    let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
-    require(whole, "groups that do not divide the channels")?;
+    grouped(op)?;
     panels(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     bias(op, op.groups * op.group_outputs().next_multiple_of(PANEL))
 }
 
 fn depthwise(op: &Op<'_>) -> Checked {
-    window(op)?;
-    let channels = op.input().channels();
-    require(
-        channels == op.output.channels() && op.groups == channels.min(usize::from(u16::MAX)),
-        "a depthwise convolution that changes the channels",
-    )?;
+    channelwise(op)?;
+    let channels = op.output.channels();
     panels(op, 1, channels, Some(op.window.taps()))?;
     bias(op, channels.next_multiple_of(PANEL))
 }
 
 fn dense(op: &Op<'_>) -> Checked {
+    one_row(op)?;
     let outputs = op.output.channels();
-    require(op.output.elements() == outputs && op.groups == 1, "a dense layer whose output is not one row")?;
     panels(op, 1, outputs, Some(op.depth()))?;
     bias(op, outputs.next_multiple_of(PANEL))
 }
