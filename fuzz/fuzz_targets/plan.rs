@@ -3,7 +3,7 @@
 
 use hone_runtime::engine::Engine;
 use hone_runtime::kernels::{self, Tier, generic};
-use hone_runtime::plan::{Code, Plan};
+use hone_runtime::plan::Plan;
 use libfuzzer_sys::fuzz_target;
 
 /// Larger plans are valid but would keep the fuzzer waiting.
@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     let Some(wanted) = run(plan, &generic::TIER) else { return };
-    let is_half = plan.ops().any(|op| op.code as u16 >= Code::Conv16 as u16);
+    let is_half = plan.ops().any(|op| op.code.is_f16());
     for name in kernels::available() {
         let tier = kernels::named(name).expect("an available tier");
         if let Some(got) = run(plan, tier) {

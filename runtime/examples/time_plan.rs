@@ -61,9 +61,9 @@ fn main() {
     for (name, run) in names.iter().zip(runs) {
         if table {
             run.table(name, tier.name, peak);
-            continue;
+        } else {
+            run.print(name, tier.name, profile.then_some(peak));
         }
-        run.print(name, tier.name, profile.then_some(peak));
     }
 }
 

@@ -5,11 +5,9 @@ use crate::prelude::*;
 use super::{Engine, PACK_ALIGN};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernel, Memory, Tier};
+use crate::plan::format::MAX_BYTES;
 use crate::plan::format::MAX_WORK;
 use crate::plan::{Op, Plan};
-
-/// Most bytes of repacked weights, of workspace and of arena: what export lets the tensors of one row take.
-const MAX_BYTES: usize = 1 << 30;
 
 /// Bytes that begin at a multiple of 64.
 #[derive(Debug)]
@@ -30,6 +28,7 @@ impl Clone for Aligned {
 
 impl Aligned {
     fn new(len: usize) -> Result<Self> {
+        // Repacked weights and workspace keep to the arena's bound, too.
         if len > MAX_BYTES {
             let (value, max) = (len as u64, MAX_BYTES as u64);
             return Err(Error::Bounds { what: "bytes of memory that a plan asks for", value, min: 0, max });

@@ -19,21 +19,17 @@ mod values;
 mod vector;
 mod winograd;
 
-use crate::kernels::{Kernel, Memory};
-use crate::plan::{Code, Op};
+use crate::kernels::Kernel;
+use crate::plan::Code;
 
 pub(super) use input::halve;
 
-const fn kernel(code: Code, workspace_bytes: fn(&Op<'_>) -> usize, run: fn(&Op<'_>, &mut Memory<'_>)) -> Kernel {
-    Kernel { workspace_bytes, ..Kernel::in_place(code, run) }
-}
-
 /// Convolution.
-pub(super) static CONV: Kernel = kernel(Code::Conv16, conv::workspace_bytes, conv::conv);
+pub(super) static CONV: Kernel = Kernel::with_workspace(Code::Conv16, conv::workspace_bytes, conv::conv);
 /// Depthwise convolution.
 pub(super) static DEPTHWISE: Kernel = Kernel::in_place(Code::Depthwise16, depthwise::depthwise);
 /// Dense layer.
-pub(super) static DENSE: Kernel = kernel(Code::Dense16, row::workspace_bytes, row::row);
+pub(super) static DENSE: Kernel = Kernel::with_workspace(Code::Dense16, row::workspace_bytes, row::row);
 /// Largest value of a window.
 pub(super) static MAX_POOL: Kernel = Kernel::in_place(Code::MaxPool16, pool::max_pool);
 /// Mean of a window.

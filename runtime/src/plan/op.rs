@@ -38,6 +38,12 @@ impl Window {
         [kh.saturating_sub(1) * dh + 1, kw.saturating_sub(1) * dw + 1]
     }
 
+    /// Whether every output depends on one pixel of the input alone, wherever that is.
+    #[must_use]
+    pub fn is_one_pixel(&self) -> bool {
+        self.kernel == [1, 1] && self.pad == [0, 0]
+    }
+
     /// Whether every output depends on the input at its own place alone.
     #[must_use]
     #[inline(never)]
@@ -157,7 +163,9 @@ impl<'a> Op<'a> {
         (i32::from(i16::from_le_bytes([a, b])), i32::from(i16::from_le_bytes([c, d])))
     }
 
-    /// Least and greatest output of an f16 operator: −∞ and ∞ where nothing bounds it.
+    /// The two numbers of an f16 operator. Of a convolution, a dense layer, a sum, a product or a pooling they are the least and the
+    /// greatest output: −∞ and ∞ where nothing bounds it. Of a Unary16 they are its function's, of a layer normalization the first is its
+    /// epsilon, of a product of matrices its factor.
     #[must_use]
     pub fn bounds(&self) -> (f32, f32) {
         (f32::from_bits(self.a.cast_unsigned()), f32::from_bits(self.b.cast_unsigned()))

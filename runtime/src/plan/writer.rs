@@ -71,6 +71,12 @@ impl OpParts {
         Self { numbers: (low.to_bits().cast_signed(), high.to_bits().cast_signed()), ..self }
     }
 
+    /// What [`OpParts::bounded`] and [`OpParts::function`] put there.
+    #[must_use]
+    pub fn numbers_as_floats(&self) -> (f32, f32) {
+        (f32::from_bits(self.numbers.0.cast_unsigned()), f32::from_bits(self.numbers.1.cast_unsigned()))
+    }
+
     /// The same with the function of a Unary16.
     #[must_use]
     pub fn function(self, function: super::Function) -> Self {

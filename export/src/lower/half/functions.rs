@@ -74,8 +74,7 @@ fn with_scalar(walk: &mut Walk<'_>, node: &Node) -> Result<Stored> {
 
 /// Merges a function into the operator that makes its input; false where that cannot take it.
 pub(super) fn merge(op: &mut OpParts, function: Function) -> bool {
-    let bits = |number: i32| f32::from_bits(number.cast_unsigned());
-    let bounds = (bits(op.numbers.0), bits(op.numbers.1));
+    let bounds = op.numbers_as_floats();
     match (op.code, function) {
         (Code::Unary16, function) => {
             let before = Function::from_parts(op.shifts.0, bounds.0, bounds.1);
@@ -200,8 +199,7 @@ fn channel_axis(node: &Node, input: &Stored, constant: &Constant) -> Result<Opti
 /// Adds to the bias of a layer that nothing bounds; false for what is no such layer.
 fn into_bias(op: &mut OpParts, channels: usize, lines: &[(f32, f32)]) -> bool {
     let layer = matches!(op.code, Code::Conv16 | Code::Depthwise16 | Code::Dense16);
-    let open = (OPEN.0.to_bits().cast_signed(), OPEN.1.to_bits().cast_signed());
-    if !layer || op.numbers != open || (lines.len() != 1 && lines.len() != channels) {
+    if !layer || op.numbers_as_floats() != OPEN || (lines.len() != 1 && lines.len() != channels) {
         return false;
     }
     let groups = if op.code == Code::Depthwise16 { 1 } else { op.groups };
@@ -293,8 +291,8 @@ impl Chain {
         let Some(mut at) = walk.half_maker(node, slot) else { return Ok(chain) };
         loop {
             let op = &walk.draft.ops[at];
-            let bits = |number: i32| f32::from_bits(number.cast_unsigned());
-            let function = Function::from_parts(op.shifts.0, bits(op.numbers.0), bits(op.numbers.1));
+            let (a, b) = op.numbers_as_floats();
+            let function = Function::from_parts(op.shifts.0, a, b);
             let Some(function) = function.filter(|_| op.code == Code::Unary16) else { break };
             chain.ops.insert(0, at);
             chain.functions.insert(0, function);

@@ -15,11 +15,3 @@ pub use conv::{CONV, DENSE, DEPTHWISE};
 pub use elementwise::{ADD, FLOAT, MUL, UNARY};
 pub use pool::{AVERAGE_POOL, MAX_POOL};
 pub use values::apply;
-
-use crate::kernels::{Kernel, Memory};
-use crate::plan::{Code, Op};
-
-/// A kernel that works on the plan's data in place, with memory to work in.
-const fn kernel(code: Code, workspace_bytes: fn(&Op<'_>) -> usize, run: fn(&Op<'_>, &mut Memory<'_>)) -> Kernel {
-    Kernel { workspace_bytes, ..Kernel::in_place(code, run) }
-}

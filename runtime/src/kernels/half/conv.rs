@@ -4,7 +4,7 @@ use super::product::{Pixels, Runs, panel_floats, product};
 use super::values::{SIZE, SLACK_BYTES, floats, widen};
 use super::{row, winograd};
 use crate::kernels::Memory;
-use crate::plan::{Op, Window};
+use crate::plan::Op;
 
 /// Activations of a block, in bytes of f32: they stay in the second level of cache.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -15,8 +15,7 @@ const WIDE: usize = 4;
 
 /// Whether every output depends on one pixel of the input alone.
 fn is_pointwise(op: &Op<'_>) -> bool {
-    let Window { kernel, pad, .. } = op.window;
-    kernel == [1, 1] && pad == [0, 0] && op.groups == 1
+    op.window.is_one_pixel() && op.groups == 1
 }
 
 /// Whether there is one pixel only.
@@ -75,10 +74,8 @@ pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
     } else if winograd::fits(op) {
         winograd::workspace_bytes(op)
     } else {
-        {
-            let bands = Bands::new(op);
-            (panel_floats(op) + Bands::height(op, bands.rows) * bands.row) * WIDE + SLACK_BYTES
-        }
+        let bands = Bands::new(op);
+        (panel_floats(op) + Bands::height(op, bands.rows) * bands.row) * WIDE + SLACK_BYTES
     }
 }
 
@@ -95,12 +92,6 @@ pub(super) fn conv(op: &Op<'_>, memory: &mut Memory<'_>) {
             windows(op, memory);
         }
     }
-}
-
-/// Brings values to f32.
-fn unpack(from: &[u8], to: &mut [f32]) {
-    // SAFETY: as above.
-    unsafe { widen(from, to) }
 }
 
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
@@ -174,6 +165,7 @@ fn windows(op: &Op<'_>, memory: &mut Memory<'_>) {
 }
 
 /// One row of the input with its border; its number counts the border's rows, too.
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 fn fill_row(op: &Op<'_>, row: usize, input: &[u8], to: &mut [f32]) {
     let ([height, width, channels], [above, left]) = (op.input().shape, op.window.pad);
     let Some(y) = row.checked_sub(above).filter(|y| *y < height) else { return to.fill(0.0) };
@@ -182,5 +174,5 @@ fn fill_row(op: &Op<'_>, row: usize, input: &[u8], to: &mut [f32]) {
     let (inside, behind) = rest.split_at_mut_checked(inside).unwrap_or_default();
     before.fill(0.0);
     behind.fill(0.0);
-    unpack(input.get(y * width * channels * SIZE..).unwrap_or_default(), inside);
+    widen(input.get(y * width * channels * SIZE..).unwrap_or_default(), inside);
 }

@@ -53,7 +53,7 @@ impl Channels<'_> {
         self.op.weights.as_chunks().0.get(self.first / 8 * taps..).and_then(|from| from.get(..taps)).unwrap_or_default()
     }
 
-    /// 3 × 3 taps side by side: each column of the input is brought to f32 once.
+    /// 3 × 3 taps side by side, `STEP` (1 or 2) columns from one output to the next: each column of the input is brought to f32 once.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     #[inline]
     fn three<const ROWS: usize, const STEP: usize>(&self, rows: [(usize, &[u8]); ROWS], out: &mut [u8]) {
@@ -81,11 +81,11 @@ impl Channels<'_> {
         }
         for pixel in out.chunks_exact_mut(channels * SIZE) {
             let Some(to) = pixel.get_mut(self.first * SIZE..).and_then(|to| to.first_chunk_mut()) else { return };
-            let [a, b, c] = before;
+            let [_, b, c] = before;
             let now = if STEP == 1 {
                 [b, c, columns.get(next)]
             } else {
-                [if STEP == 2 { c } else { a }, columns.get(next), columns.get(next.wrapping_add(1))]
+                [c, columns.get(next), columns.get(next.wrapping_add(1))]
             };
             next = next.wrapping_add(STEP);
             // A sum for each column: one for all would be too long a chain.

@@ -63,13 +63,10 @@ pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
 pub(super) fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
     let ((across, rows), [panel, products, activations]) = (band(op), parts(op));
-    let Some((panel, rest)) = floats(memory.workspace).split_at_mut_checked(panel) else { return };
+    let (input, output, workspace) = memory.pair_and_workspace(op.input().range(), op.output.range());
+    let Some((panel, rest)) = floats(workspace).split_at_mut_checked(panel) else { return };
     let Some((products, rest)) = rest.split_at_mut_checked(products) else { return };
     let Some(activations) = rest.get_mut(..activations) else { return };
-    let (input, output) = match memory.arena.get_disjoint_mut([op.input().range(), op.output.range()]) {
-        Ok([input, output]) => (&*input, output),
-        Err(_) => return,
-    };
     let eights = op.output.channels().div_ceil(8);
     for top in (0..op.output.height().div_ceil(2)).step_by(rows) {
         let band = Band { op, top, across, tiles: across * rows.min(op.output.height().div_ceil(2) - top) };

@@ -4,7 +4,7 @@ use super::bands::{BAND_BYTES, Bands};
 use super::pack::Layout;
 use super::product::{Isa, Offset, Panel, Rows, Starts};
 use crate::kernels::Memory;
-use crate::plan::{Op, Window};
+use crate::plan::Op;
 
 /// Pixels of a block, at most.
 const BLOCK_PIXELS: usize = 1024;
@@ -28,8 +28,7 @@ pub(super) fn row_bytes<I: Isa>(values: usize) -> usize {
 
 /// Whether every output depends on one pixel of the input alone.
 fn is_pointwise(op: &Op<'_>) -> bool {
-    let Window { kernel, pad, .. } = op.window;
-    kernel == [1, 1] && pad == [0, 0] && op.groups == 1
+    op.window.is_one_pixel() && op.groups == 1
 }
 
 /// How many pixels of a pointwise convolution are worked on at a time.

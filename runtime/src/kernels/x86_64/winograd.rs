@@ -22,7 +22,7 @@ const MOST_INPUTS: usize = 2048;
 /// Bytes of transformed weights, at most: they are to stay in the second level of cache.
 const MOST_BYTES: usize = 320 * 1024;
 /// Places of a transformed tile.
-const POINTS: usize = 16;
+const PLACES: usize = 16;
 /// Tiles that are worked on at a time, about.
 const TILES: usize = 48;
 /// Bytes of a place's accumulators: those of the widest panel of this tier.
@@ -37,7 +37,7 @@ pub(super) fn fits(op: &Op<'_>) -> bool {
         && op.groups == 1
         && inputs.is_multiple_of(16)
         && inputs <= MOST_INPUTS
-        && POINTS * 2 * inputs * outputs.next_multiple_of(8) <= MOST_BYTES
+        && PLACES * 2 * inputs * outputs.next_multiple_of(8) <= MOST_BYTES
         && height * width >= 16
 }
 
@@ -69,7 +69,7 @@ impl Tiles {
     }
 
     /// Bytes of all tiles of a band at one place.
-    fn point_bytes(&self) -> usize {
+    fn place_bytes(&self) -> usize {
         self.rows * self.across * self.tile
     }
 
@@ -82,12 +82,12 @@ impl Tiles {
 /// A band of activations, its transformed tiles place by place, accumulators place by place.
 pub(super) fn workspace_bytes(op: &Op<'_>) -> usize {
     let tiles = Tiles::new(op);
-    tiles.band_bytes() + POINTS * (tiles.point_bytes() + tiles.sums_bytes())
+    tiles.band_bytes() + PLACES * (tiles.place_bytes() + tiles.sums_bytes())
 }
 
 /// Bytes of a panel: bias, multipliers, then its weights place by place.
 fn panel_bytes(lanes: usize, layout: &Layout) -> usize {
-    Panel::bytes::<Avx2>(lanes, POINTS * layout.inputs / Avx2::GROUP)
+    Panel::bytes::<Avx2>(lanes, PLACES * layout.inputs / Avx2::GROUP)
 }
 
 pub(super) fn packed_bytes(op: &Op<'_>) -> usize {
@@ -106,9 +106,9 @@ pub(super) fn pack(op: &Op<'_>, mut packed: &mut [u8]) {
             for input in 0..layout.inputs {
                 let tap =
                     |tap: usize| i32::from(weight(op, &layout, first + swapped(lane), tap * layout.inputs + input));
-                let points = transformed(core::array::from_fn(|y| core::array::from_fn(|x| tap(3 * y + x))));
-                for (point, value) in points.as_flattened().iter().enumerate() {
-                    let at = (point * layout.inputs + input / 2 * 2) * lanes + 2 * lane + input % 2;
+                let places = transformed(core::array::from_fn(|y| core::array::from_fn(|x| tap(3 * y + x))));
+                for (place, value) in places.as_flattened().iter().enumerate() {
+                    let at = (place * layout.inputs + input / 2 * 2) * lanes + 2 * lane + input % 2;
                     let value = if swapped(lane) < outputs { *value } else { 0 };
                     if let Some(to) = own.as_chunks_mut::<2>().0.get_mut(at) {
                         *to = value.to_le_bytes();
@@ -126,24 +126,24 @@ fn transformed(taps: [[i32; 3]; 3]) -> [[i16; 4]; 4] {
     let along = |[a, b, c]: [i32; 3]| [2 * a, a + b + c, a - b + c, 2 * c];
     let rows = taps.map(along);
     let [top, middle, bottom] = rows;
-    let mut points = [[0; 4]; 4];
+    let mut places = [[0; 4]; 4];
     for (column, ((top, middle), bottom)) in top.into_iter().zip(middle).zip(bottom).enumerate() {
-        for (row, value) in points.iter_mut().zip(along([top, middle, bottom])) {
+        for (row, value) in places.iter_mut().zip(along([top, middle, bottom])) {
             if let Some(to) = row.get_mut(column) {
                 // At most 9 · 128 in size.
                 *to = value as i16;
             }
         }
     }
-    points
+    places
 }
 
 /// Convolution, where [`fits`] says so.
 pub(super) fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
     let (tiles, layout) = (Tiles::new(op), Layout::of::<Avx2>(op));
     let (band, rest) = memory.workspace.split_at_mut_checked(tiles.band_bytes()).unwrap_or_default();
-    let (points, accumulators) = rest.split_at_mut_checked(POINTS * tiles.point_bytes()).unwrap_or_default();
-    if accumulators.len() < POINTS * tiles.sums_bytes() {
+    let (places, accumulators) = rest.split_at_mut_checked(PLACES * tiles.place_bytes()).unwrap_or_default();
+    if accumulators.len() < PLACES * tiles.sums_bytes() {
         return;
     }
     for first in (0..tiles.down).step_by(tiles.rows) {
@@ -154,19 +154,19 @@ pub(super) fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
         }
         // SAFETY: this kernel is reached only through its tier, which is handed out where the processor has AVX2. The workspace has the
         // sizes that `tiles` names, as was checked above.
-        unsafe { transform(&tiles, rows.len(), band.as_ptr(), points.as_mut_ptr()) };
+        unsafe { transform(&tiles, rows.len(), band.as_ptr(), places.as_mut_ptr()) };
         let output = memory.arena.get_mut(op.output.range()).unwrap_or_default();
         let (mut packed, mut channel) = (memory.packed, 0);
         for outputs in layout.panels::<Avx2>() {
             let steps = layout.inputs / Avx2::GROUP;
-            let Some((panel, rest)) = Panel::split::<Avx2>(packed, outputs, POINTS * steps) else { return };
+            let Some((panel, rest)) = Panel::split::<Avx2>(packed, outputs, PLACES * steps) else { return };
             packed = rest;
             let block = Block { op, tiles: &tiles, rows: rows.clone(), steps, channel, outputs };
             // SAFETY: as above.
             unsafe {
                 match panel.lanes {
-                    16 => block.run::<2>(&panel, points, accumulators, output),
-                    _ => block.run::<1>(&panel, points, accumulators, output),
+                    16 => block.run::<2>(&panel, places, accumulators, output),
+                    _ => block.run::<1>(&panel, places, accumulators, output),
                 }
             }
             channel += outputs;
@@ -179,11 +179,11 @@ pub(super) fn run(op: &Op<'_>, memory: &mut Memory<'_>) {
 /// # Safety
 /// Band and places are as large as `tiles` says.
 #[target_feature(enable = "avx2")]
-unsafe fn transform(tiles: &Tiles, rows: usize, band: *const u8, points: *mut u8) {
-    let (pixel, row, point) = (tiles.bands.pixel, tiles.bands.row, tiles.point_bytes());
+unsafe fn transform(tiles: &Tiles, rows: usize, band: *const u8, places: *mut u8) {
+    let (pixel, row, place) = (tiles.bands.pixel, tiles.bands.row, tiles.place_bytes());
     for tile in 0..rows * tiles.across {
         let from = band.wrapping_add(2 * (tile / tiles.across * row + tile % tiles.across * pixel));
-        let to = points.wrapping_add(tile * tiles.tile);
+        let to = places.wrapping_add(tile * tiles.tile);
         for at in (0..pixel).step_by(32) {
             let mut columns = [[_mm256_setzero_si256(); 4]; 4];
             for (x, column) in columns.iter_mut().enumerate() {
@@ -195,8 +195,8 @@ unsafe fn transform(tiles: &Tiles, rows: usize, band: *const u8, points: *mut u8
             let [a, b, c, d] = columns;
             for (y, (((a, b), c), d)) in a.into_iter().zip(b).zip(c).zip(d).enumerate() {
                 for (x, value) in differences([a, b, c, d]).into_iter().enumerate() {
-                    // SAFETY: the caller's: the tile has its place among those of every point.
-                    unsafe { _mm256_storeu_si256(to.add((4 * y + x) * point + at).cast(), value) };
+                    // SAFETY: the caller's: the tile has its bytes in every place.
+                    unsafe { _mm256_storeu_si256(to.add((4 * y + x) * place + at).cast(), value) };
                 }
             }
         }
@@ -234,13 +234,13 @@ impl Block<'_> {
     /// # Safety
     /// The workspace is as large as [`Tiles`] says.
     #[target_feature(enable = "avx2")]
-    unsafe fn run<const V: usize>(&self, panel: &Panel<'_>, points: &[u8], accumulators: &mut [u8], out: &mut [u8]) {
+    unsafe fn run<const V: usize>(&self, panel: &Panel<'_>, places: &[u8], accumulators: &mut [u8], out: &mut [u8]) {
         let (tiles, count) = (self.tiles, self.rows.len() * self.tiles.across);
         let starts = Starts::Every { bytes: tiles.tile, count };
-        for (point, sums_of) in accumulators.chunks_exact_mut(tiles.sums_bytes()).take(POINTS).enumerate() {
-            let places = points.get(point * tiles.point_bytes()..).unwrap_or_default();
-            let Some(rows) = Rows::new(places, starts, RUN, self.steps) else { return };
-            let own = panel.part::<Words<V>>(point, self.steps);
+        for (place, sums_of) in accumulators.chunks_exact_mut(tiles.sums_bytes()).take(PLACES).enumerate() {
+            let inputs = places.get(place * tiles.place_bytes()..).unwrap_or_default();
+            let Some(rows) = Rows::new(inputs, starts, RUN, self.steps) else { return };
+            let own = panel.part::<Words<V>>(place, self.steps);
             // SAFETY: this function has AVX2.
             unsafe { sums::<Words<V>>(&rows, &own, sums_of, SUMS) };
         }
@@ -255,9 +255,9 @@ impl Block<'_> {
             let is_whole = self.outputs == 8 * V && y + 1 < height && x + 1 < width;
             if is_whole && at + down + right + 8 * V <= out.len() {
                 let to = out.as_mut_ptr().wrapping_add(at);
-                let places = [0, right, down, down + right].map(|place| to.wrapping_add(place));
+                let corners = [0, right, down, down + right].map(|distance| to.wrapping_add(distance));
                 // SAFETY: 8 · V outputs of all four pixels end within `out`, as was checked above.
-                unsafe { four::<V>(&finish, places, [top, bottom]) };
+                unsafe { four::<V>(&finish, corners, [top, bottom]) };
                 continue;
             }
             let mut short = [[0; WIDEST]; 4];
@@ -328,12 +328,12 @@ mod tests {
     fn transformed_weights_give_four_times_every_tap() {
         let taps = [[-128, 127, 3], [-7, -128, 11], [127, 127, -128]];
         let (b, a) = ([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], [[1, 1, 1, 0], [0, 1, -1, -1]]);
-        let points = transformed(taps);
+        let places = transformed(taps);
         for (y, x) in (0..16).map(|place| (place / 4, place % 4)) {
             for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let mut out = 0;
                 for (i, j) in (0..16).map(|place| (place / 4, place % 4)) {
-                    out += a[row][i] * a[column][j] * b[i][y] * b[j][x] * i32::from(points[i][j]);
+                    out += a[row][i] * a[column][j] * b[i][y] * b[j][x] * i32::from(places[i][j]);
                 }
                 let inside = (row..row + 3).contains(&y) && (column..column + 3).contains(&x);
                 assert_eq!(out, if inside { 4 * taps[y - row][x - column] } else { 0 });

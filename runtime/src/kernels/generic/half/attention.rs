@@ -1,18 +1,18 @@
 //! What transformers have beside dense layers: softmax, layer normalization, products of two tensors.
 
 use super::conv::{TILE, TILE_BYTES, get, interleave, product, set};
-use super::kernel;
 use super::values::{SIZE, store, widen};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::format::PANEL;
 use crate::plan::{Code, Op};
 
 /// Softmax over the channels.
-pub static SOFTMAX: Kernel = kernel(Code::Softmax16, row_bytes, softmax);
+pub static SOFTMAX: Kernel = Kernel::with_workspace(Code::Softmax16, row_bytes, softmax);
 /// Layer normalization over the channels.
-pub static LAYER_NORM: Kernel = kernel(Code::LayerNorm16, row_bytes, layer_norm);
+pub static LAYER_NORM: Kernel = Kernel::with_workspace(Code::LayerNorm16, row_bytes, layer_norm);
 /// Matrix product of two tensors.
-pub static MAT_MUL: Kernel = kernel(Code::MatMul16, |op| op.depth() * (TILE_BYTES + PANEL * 4), mat_mul);
+pub static MAT_MUL: Kernel =
+    Kernel::with_workspace(Code::MatMul16, |op| op.depth() * (TILE_BYTES + PANEL * 4), mat_mul);
 
 /// One row of channels in f32.
 fn row_bytes(op: &Op<'_>) -> usize {

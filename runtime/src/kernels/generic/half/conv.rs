@@ -1,6 +1,5 @@
 //! Convolutions and dense layers: four rows of activations at a time with a panel of eight outputs.
 
-use super::kernel;
 use super::values::{SIZE, Wide, clamp, eight, store, widen, widen_panel};
 use crate::kernels::generic::conv::{row_and_column, source};
 use crate::kernels::{Kernel, Memory};
@@ -8,12 +7,12 @@ use crate::plan::format::PANEL;
 use crate::plan::{Code, Op};
 
 /// Convolution.
-pub static CONV: Kernel = kernel(Code::Conv16, |op| op.depth() * TILE_BYTES, conv);
+pub static CONV: Kernel = Kernel::with_workspace(Code::Conv16, |op| op.depth() * TILE_BYTES, conv);
 /// Depthwise convolution.
 pub static DEPTHWISE: Kernel =
-    kernel(Code::Depthwise16, |op| op.output.channels().next_multiple_of(PANEL) * 4, depthwise);
+    Kernel::with_workspace(Code::Depthwise16, |op| op.output.channels().next_multiple_of(PANEL) * 4, depthwise);
 /// Dense layer.
-pub static DENSE: Kernel = kernel(Code::Dense16, |op| op.depth() * 4, dense);
+pub static DENSE: Kernel = Kernel::with_workspace(Code::Dense16, |op| op.depth() * 4, dense);
 
 /// Rows of activations that are multiplied at a time.
 pub(super) const TILE: usize = 4;

@@ -1,15 +1,14 @@
 //! Poolings.
 
-use super::kernel;
 use super::values::{SIZE, clamp, store, widen};
 use crate::kernels::generic::conv::{row_and_column, source};
 use crate::kernels::{Kernel, Memory};
 use crate::plan::{Code, Op};
 
 /// Largest value of a window.
-pub static MAX_POOL: Kernel = kernel(Code::MaxPool16, workspace_bytes, max_pool);
+pub static MAX_POOL: Kernel = Kernel::with_workspace(Code::MaxPool16, workspace_bytes, max_pool);
 /// Mean of a window.
-pub static AVERAGE_POOL: Kernel = kernel(Code::AveragePool16, workspace_bytes, average_pool);
+pub static AVERAGE_POOL: Kernel = Kernel::with_workspace(Code::AveragePool16, workspace_bytes, average_pool);
 
 /// One f32 a channel.
 fn workspace_bytes(op: &Op<'_>) -> usize {
