@@ -8,9 +8,9 @@ use hone_runtime::plan::{Code, Function, OpParts};
 
 use super::draft::{Draft, Stored, row_major};
 use super::walk::{Source, Walk};
-use super::{HalfOutput, dims, moves, unsupported};
+use super::{HalfOutput, invalid, moves, unsupported};
+use crate::Result;
 use crate::graph::{DType, Graph, Node, Op, Tensor, ValueId};
-use crate::{Error, Result};
 
 /// Nothing bounds an output.
 const OPEN: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -64,7 +64,7 @@ impl Walk<'_> {
         };
         let output = *output;
         let stored = match &node.op {
-            Op::Cast { to: DType::F16 } if first == input => self.half_input(node, first, output)?,
+            Op::Cast { to: DType::F16 } if first == input => self.place_input(node, input, &[output], Draft::half)?,
             // The way out.
             Op::Cast { to: DType::F32 } if graph.outputs.contains(&output) => self.stored(node, 0)?,
             op if moves::keeps_values(op) => moves::lower(self, index)?,
@@ -86,20 +86,6 @@ impl Walk<'_> {
             Op::LayerNormalization { axis, epsilon } => layers::layer_norm(self, node, *axis, *epsilon),
             _ => functions::lower(self, node),
         }
-    }
-
-    fn half_input(&mut self, node: &Node, input: ValueId, inside: ValueId) -> Result<Stored> {
-        if !self.draft.tensors.is_empty() {
-            return Err(unsupported(node, "the input is cast twice, or not first"));
-        }
-        let dims = dims(self.graph, input)?;
-        let order = self.input_order(&[inside], dims.len());
-        let mut stored = Stored { tensor: 0, dims, order };
-        let shape = stored.shape().ok_or_else(|| unsupported(node, "an input of more than three axes"))?;
-        self.draft.channels_first = !stored.is_row_major();
-        stored.tensor = self.draft.half(shape);
-        self.draft.input = stored.tensor;
-        Ok(stored)
     }
 
     /// The name of what a node makes.
@@ -140,14 +126,13 @@ impl Walk<'_> {
 
     fn half_finish(&mut self, output: ValueId, gives: HalfOutput) -> Result<()> {
         let name = self.graph.value(output).name.clone();
-        let invalid = |why: String| Error::InvalidModel { model: self.graph.name.clone(), why };
         let Some(Source::Stored(stored)) = self.sources.get(&output).cloned() else {
-            return Err(invalid(format!("nothing that is supported makes its output '{name}'")));
+            return Err(invalid(self.graph, format!("nothing that is supported makes its output '{name}'")));
         };
         let rank = stored.dims.len();
         let stored = self.reordered(stored, &row_major(rank), &name)?;
         if stored.tensor == self.draft.input {
-            return Err(Error::InvalidModel { model: self.graph.name.clone(), why: "its output is its input".into() });
+            return Err(invalid(self.graph, "its output is its input"));
         }
         self.draft.output = stored.tensor;
         self.draft.end();

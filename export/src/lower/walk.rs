@@ -6,7 +6,7 @@ use hone_runtime::QuantParams;
 use hone_runtime::plan::{Code, OpParts};
 
 use super::draft::{Draft, Stored, channels_last, row_major, three};
-use super::{constant, curve, dims, layers, moves, unsupported};
+use super::{constant, curve, dims, invalid, layers, moves, unsupported};
 use crate::graph::{Graph, Node, Op, ValueId};
 use crate::{Error, Result};
 
@@ -62,13 +62,12 @@ pub(super) struct Walk<'g> {
 
 /// The whole graph.
 pub(super) fn run(graph: &Graph) -> Result<Draft> {
-    let invalid = |why: &str| Error::InvalidModel { model: graph.name.clone(), why: why.into() };
     let (mut walk, input, output) = Walk::new(graph)?;
     for index in 0..graph.nodes.len() {
         walk.node(index, input)?;
     }
     if !walk.codes.values().any(|stored| stored.tensor == walk.draft.input) {
-        return Err(invalid("its input is not quantized"));
+        return Err(invalid(graph, "its input is not quantized"));
     }
     walk.finish(output)?;
     Ok(walk.draft)
@@ -78,10 +77,7 @@ impl<'g> Walk<'g> {
     /// The start of a walk, and the graph's only input and output.
     pub fn new(graph: &'g Graph) -> Result<(Self, ValueId, ValueId)> {
         let ([input], [output]) = (&graph.inputs[..], &graph.outputs[..]) else {
-            return Err(Error::InvalidModel {
-                model: graph.name.clone(),
-                why: "the native engine takes models of one input and one output".into(),
-            });
+            return Err(invalid(graph, "the native engine takes models of one input and one output"));
         };
         let walk = Walk {
             graph,
@@ -99,7 +95,8 @@ impl<'g> Walk<'g> {
         self.readers[id.0].len() == 1 && !self.graph.outputs.contains(&id)
     }
 
-    /// How the model's input lies: channels last where a window slides over what `readers` of it read.
+    /// How the model's input of `rank` axes lies: channels last where a window slides over one of `read`, the values as which operators
+    /// read it.
     pub fn input_order(&self, read: &[ValueId], rank: usize) -> Vec<usize> {
         let slides = |op: &Op| {
             matches!(
@@ -141,7 +138,7 @@ impl<'g> Walk<'g> {
                 ))
             }
             None => {
-                Err(unsupported(node, "its input is neither a quantized tensor nor a constant that is supported here"))
+                Err(unsupported(node, "its input is neither a lowered tensor nor a constant that is supported here"))
             }
         }
     }
@@ -155,8 +152,11 @@ impl<'g> Walk<'g> {
         match &node.op {
             Op::QuantizeLinear { .. } => {
                 let quant = constant::params(self.graph, node)?;
-                let stored =
-                    if first == input { self.quantize_input(node, quant)? } else { self.quantize(node, first, quant)? };
+                let stored = if first == input {
+                    self.quantize_input(node, input, quant)?
+                } else {
+                    self.quantize(node, first, quant)?
+                };
                 self.codes.insert(output, stored);
             }
             Op::DequantizeLinear { .. } => {
@@ -217,18 +217,30 @@ impl<'g> Walk<'g> {
         Ok(true)
     }
 
-    fn quantize_input(&mut self, node: &Node, quant: QuantParams) -> Result<Stored> {
-        let dims = dims(self.graph, node.inputs[0].unwrap_or(self.graph.inputs[0]))?;
-        if !self.draft.tensors.is_empty() {
-            return Err(unsupported(node, "the input is quantized twice, or not first"));
-        }
-        // Whoever slides a window over it wants the channels last.
+    fn quantize_input(&mut self, node: &Node, input: ValueId, quant: QuantParams) -> Result<Stored> {
+        // Behind a QuantizeLinear comes its DequantizeLinear.
         let read = self.readers[node.outputs[0].0].iter().map(|&index| self.graph.nodes[index].outputs[0]);
-        let order = self.input_order(&read.collect::<Vec<_>>(), dims.len());
+        self.place_input(node, input, &read.collect::<Vec<_>>(), |draft, shape| draft.int8(shape, quant))
+    }
+
+    /// The tensor that `make` makes for the model's input, which `node` brings to its type; operators read it as `read`.
+    pub fn place_input(
+        &mut self,
+        node: &Node,
+        input: ValueId,
+        read: &[ValueId],
+        make: impl FnOnce(&mut Draft, [usize; 3]) -> usize,
+    ) -> Result<Stored> {
+        if !self.draft.tensors.is_empty() {
+            return Err(unsupported(node, "the input is taken twice, or not first"));
+        }
+        let dims = dims(self.graph, input)?;
+        // Whoever slides a window over it wants the channels last.
+        let order = self.input_order(read, dims.len());
         let mut stored = Stored { tensor: 0, dims, order };
         let shape = stored.shape().ok_or_else(|| unsupported(node, "an input of more than three axes"))?;
         self.draft.channels_first = !stored.is_row_major();
-        stored.tensor = self.draft.int8(shape, quant);
+        stored.tensor = make(&mut self.draft, shape);
         self.draft.input = stored.tensor;
         Ok(stored)
     }
@@ -267,13 +279,12 @@ impl<'g> Walk<'g> {
             None => match self.codes.get(&output).cloned() {
                 Some(stored) => self.draft.output = stored.tensor,
                 None => {
-                    let why = format!("nothing that is supported makes its output '{name}'");
-                    return Err(Error::InvalidModel { model: self.graph.name.clone(), why });
+                    return Err(invalid(self.graph, format!("nothing that is supported makes its output '{name}'")));
                 }
             },
         }
         if self.draft.output == self.draft.input {
-            return Err(Error::InvalidModel { model: self.graph.name.clone(), why: "its output is its input".into() });
+            return Err(invalid(self.graph, "its output is its input"));
         }
         // What was lowered but leads to no output (a second QuantizeLinear, say) would end the plan otherwise.
         self.draft.end();
