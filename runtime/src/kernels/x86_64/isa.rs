@@ -73,27 +73,27 @@ isa! {
 isa! {
     /// 256-bit `vpdpbusd` of AVX-VNNI: activations become unsigned by adding 128, which the bias takes back.
     AvxVnni, features: "avx2,avxvnni", group: 4, weight: 1, offset: 128, lanes: 16, unpack: flip,
-    dots: [8 => Bytes<AvxVnniDot, 1>, 16 => Bytes<AvxVnniDot, 2>]
+    dots: [8 => Lanes<AvxVnniDot, 1>, 16 => Lanes<AvxVnniDot, 2>]
 }
 
 isa! {
     /// 512-bit `vpdpbusd`, 256-bit for the narrowest panels.
     Avx512Vnni, features: "avx2,avx512f,avx512bw,avx512vl,avx512vnni", group: 4, weight: 1, offset: 128, lanes: 32, unpack: flip,
-    dots: [8 => Bytes<Avx512VlDot, 1>, 16 => WideBytes<Avx512Dot, 1>, 32 => WideBytes<Avx512Dot, 2>]
+    dots: [8 => Lanes<Avx512VlDot, 1>, 16 => WideBytes<Avx512Dot, 1>, 32 => WideBytes<Avx512Dot, 2>]
 }
 
 #[cfg(any(test, feature = "testing"))]
 isa! {
     /// [`AvxVnni`] with AVX2 in place of the one instruction, so that all the rest is tested on processors without it.
     AvxVnniEmulated, features: "avx2", group: 4, weight: 1, offset: 128, lanes: 16, unpack: flip,
-    dots: [8 => Bytes<emulated::Dot256, 1>, 16 => Bytes<emulated::Dot256, 2>]
+    dots: [8 => Lanes<emulated::Dot256, 1>, 16 => Lanes<emulated::Dot256, 2>]
 }
 
 #[cfg(any(test, feature = "testing"))]
 isa! {
     /// [`Avx512Vnni`] likewise.
     Avx512VnniEmulated, features: "avx2", group: 4, weight: 1, offset: 128, lanes: 32, unpack: flip,
-    dots: [8 => Bytes<emulated::Dot256, 1>, 16 => WideBytes<emulated::Dot512, 1>, 32 => WideBytes<emulated::Dot512, 2>]
+    dots: [8 => Lanes<emulated::Dot256, 1>, 16 => WideBytes<emulated::Dot512, 1>, 32 => WideBytes<emulated::Dot512, 2>]
 }
 
 /// int8 to uint8: 128 is added, as many as both have room for.
@@ -114,45 +114,7 @@ fn flip(from: &[u8], to: &mut [u8]) {
 }
 
 /// `V` vectors of eight lanes, two int16 each, weights as int16.
-pub(super) struct Words<const V: usize>;
-
-impl<const V: usize> Dot for Words<V> {
-    type Acc = [__m256i; V];
-    type Weights = [__m256i; V];
-    const LANES: usize = 8 * V;
-    const STEP: usize = 32 * V;
-    const ROWS: usize = 6;
-
-    #[inline(always)]
-    unsafe fn start(numbers: *const u8) -> Self::Acc {
-        // SAFETY: the caller's.
-        unsafe { load256(numbers) }
-    }
-
-    #[inline(always)]
-    unsafe fn weights(from: *const u8) -> Self::Weights {
-        // SAFETY: the caller's.
-        unsafe { load256(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(mut acc: Self::Acc, x: *const u8, weights: Self::Weights) -> Self::Acc {
-        // SAFETY: the caller's.
-        unsafe {
-            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, weights));
-            }
-            acc
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn eights(acc: Self::Acc) -> [__m256i; 4] {
-        // SAFETY: the caller's.
-        unsafe { padded(acc) }
-    }
-}
+pub(super) type Words<const V: usize> = Lanes<Pairs, V>;
 
 /// As [`Words`], weights as int8.
 pub(super) struct NarrowWords<const V: usize>;
@@ -225,23 +187,40 @@ unsafe fn padded<const V: usize>(acc: [__m256i; V]) -> [__m256i; 4] {
     all
 }
 
-/// The sums of four products of unsigned with signed bytes in every int32 lane, onto `acc`, without saturation.
+/// The sums of two products of int16, or of four of unsigned with signed bytes, in every int32 lane, onto `acc`, without saturation.
 ///
 /// # Safety
 /// The processor has what the implementation names.
-pub(super) trait FourWay {
+pub(super) trait Multiply {
     type Vector: Copy;
-    unsafe fn four(acc: Self::Vector, x: Self::Vector, weights: Self::Vector) -> Self::Vector;
+    /// Rows of a tile of one vector's width.
+    const TALL: usize;
+    unsafe fn multiply(acc: Self::Vector, x: Self::Vector, weights: Self::Vector) -> Self::Vector;
+}
+
+/// `vpmaddwd`.
+pub(super) struct Pairs;
+
+impl Multiply for Pairs {
+    type Vector = __m256i;
+    const TALL: usize = 6;
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+        // SAFETY: the caller's.
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(x, weights)) }
+    }
 }
 
 /// `vpdpbusd`, VEX-encoded.
 pub(super) struct AvxVnniDot;
 
-impl FourWay for AvxVnniDot {
+impl Multiply for AvxVnniDot {
     type Vector = __m256i;
+    const TALL: usize = 8;
 
     #[inline(always)]
-    unsafe fn four(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+    unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the caller's.
         unsafe { _mm256_dpbusd_avx_epi32(acc, x, weights) }
     }
@@ -250,11 +229,12 @@ impl FourWay for AvxVnniDot {
 /// `vpdpbusd`, EVEX-encoded, of 256 bits.
 pub(super) struct Avx512VlDot;
 
-impl FourWay for Avx512VlDot {
+impl Multiply for Avx512VlDot {
     type Vector = __m256i;
+    const TALL: usize = 8;
 
     #[inline(always)]
-    unsafe fn four(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+    unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the caller's.
         unsafe { _mm256_dpbusd_epi32(acc, x, weights) }
     }
@@ -263,11 +243,12 @@ impl FourWay for Avx512VlDot {
 /// `vpdpbusd` of 512 bits.
 pub(super) struct Avx512Dot;
 
-impl FourWay for Avx512Dot {
+impl Multiply for Avx512Dot {
     type Vector = __m512i;
+    const TALL: usize = 8;
 
     #[inline(always)]
-    unsafe fn four(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+    unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
         // SAFETY: the caller's.
         unsafe { _mm512_dpbusd_epi32(acc, x, weights) }
     }
@@ -277,7 +258,7 @@ impl FourWay for Avx512Dot {
 ///
 /// # Safety
 /// The processor has what the implementation names, and what is pointed to can be read.
-pub(super) trait Wide: FourWay {
+pub(super) trait Wide: Multiply {
     unsafe fn load(from: *const u8) -> Self::Vector;
     unsafe fn spread(four: i32) -> Self::Vector;
     unsafe fn halves(vector: Self::Vector) -> [__m256i; 2];
@@ -303,15 +284,15 @@ impl Wide for Avx512Dot {
     }
 }
 
-/// `V` vectors of eight lanes, four bytes each.
-pub(super) struct Bytes<F, const V: usize>(core::marker::PhantomData<F>);
+/// `V` vectors of eight lanes.
+pub(super) struct Lanes<F, const V: usize>(core::marker::PhantomData<F>);
 
-impl<F: FourWay<Vector = __m256i>, const V: usize> Dot for Bytes<F, V> {
+impl<F: Multiply<Vector = __m256i>, const V: usize> Dot for Lanes<F, V> {
     type Acc = [__m256i; V];
     type Weights = [__m256i; V];
     const LANES: usize = 8 * V;
     const STEP: usize = 32 * V;
-    const ROWS: usize = if V == 1 { 8 } else { 6 };
+    const ROWS: usize = if V == 1 { F::TALL } else { 6 };
 
     #[inline(always)]
     unsafe fn start(numbers: *const u8) -> Self::Acc {
@@ -331,7 +312,7 @@ impl<F: FourWay<Vector = __m256i>, const V: usize> Dot for Bytes<F, V> {
         unsafe {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
             for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = F::four(*acc, x, weights);
+                *acc = F::multiply(*acc, x, weights);
             }
             acc
         }
@@ -353,7 +334,7 @@ impl<F: Wide, const V: usize> Dot for WideBytes<F, V> {
     type Weights = [F::Vector; V];
     const LANES: usize = 16 * V;
     const STEP: usize = 64 * V;
-    const ROWS: usize = 8;
+    const ROWS: usize = F::TALL;
 
     #[inline(always)]
     unsafe fn start(numbers: *const u8) -> Self::Acc {
@@ -379,7 +360,7 @@ impl<F: Wide, const V: usize> Dot for WideBytes<F, V> {
         unsafe {
             let x = F::spread(x.cast::<i32>().read_unaligned());
             for (acc, weights) in acc.iter_mut().zip(weights) {
-                *acc = F::four(*acc, x, weights);
+                *acc = F::multiply(*acc, x, weights);
             }
             acc
         }
@@ -406,11 +387,12 @@ mod emulated {
     /// Of 256 bits.
     pub(in super::super) struct Dot256;
 
-    impl FourWay for Dot256 {
+    impl Multiply for Dot256 {
         type Vector = __m256i;
+        const TALL: usize = 8;
 
         #[inline(always)]
-        unsafe fn four(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+        unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
             // SAFETY: the caller's.
             unsafe {
                 // Bytes at even places, then those at odd ones, as int16.
@@ -427,13 +409,14 @@ mod emulated {
     /// Of 512 bits, as two halves.
     pub(in super::super) struct Dot512;
 
-    impl FourWay for Dot512 {
+    impl Multiply for Dot512 {
         type Vector = [__m256i; 2];
+        const TALL: usize = 8;
 
         #[inline(always)]
-        unsafe fn four([a, b]: [__m256i; 2], [x, y]: [__m256i; 2], [v, w]: [__m256i; 2]) -> [__m256i; 2] {
+        unsafe fn multiply([a, b]: [__m256i; 2], [x, y]: [__m256i; 2], [v, w]: [__m256i; 2]) -> [__m256i; 2] {
             // SAFETY: the caller's.
-            unsafe { [Dot256::four(a, x, v), Dot256::four(b, y, w)] }
+            unsafe { [Dot256::multiply(a, x, v), Dot256::multiply(b, y, w)] }
         }
     }
 
