@@ -47,6 +47,12 @@ impl Ui {
         }
     }
 
+    /// A line as it is, whatever the output format: for processes that talk to each other.
+    #[cfg(feature = "bench")]
+    pub fn line(&self, text: &str) {
+        self.print(text);
+    }
+
     /// A remark that must be seen whatever the output format is.
     pub fn warn(&self, text: impl AsRef<str>) {
         complain(&format!("warning: {}", text.as_ref()));

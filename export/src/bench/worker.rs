@@ -1,7 +1,7 @@
 //! The process that runs one provider for a bench: answers on standard output what it is asked on standard input.
 
 use std::fs;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -37,11 +37,11 @@ pub enum Model<'a> {
     Original(&'a Path),
 }
 
-/// Loads the backbone, says that it is [`Ready`], and answers one [`Request`] a line until the input ends. What fails is answered too: a
+/// Loads the backbone, says that it is [`Ready`], and answers one [`Request`] of `asked` a line until that ends. What fails is answered too: a
 /// worker ends with an error only where it cannot speak.
 ///
 /// # Errors
-/// Reading or writing fails.
+/// Reading fails, or what is read is no request.
 pub fn serve(
     file: &BundleFile,
     provider: &str,
@@ -49,11 +49,11 @@ pub fn serve(
     settings: &Settings,
     inputs: &Path,
     asked: impl BufRead,
-    mut answers: impl Write,
+    answer: impl Fn(&str),
 ) -> Result<()> {
-    let mut say = |line: Result<String>| -> Result<()> {
-        let line = line?;
-        writeln!(answers, "{line}").and_then(|()| answers.flush()).map_err(|e| Error::worker(e.to_string()))
+    let say = |line: Result<String>| -> Result<()> {
+        answer(&line?);
+        Ok(())
     };
     let mapped = libraries();
     let mut worker = match Worker::load(file, provider, model, settings, inputs) {

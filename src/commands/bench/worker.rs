@@ -1,6 +1,6 @@
 //! The process of one provider, which `hone bench` starts.
 
-use std::io::{stdin, stdout};
+use std::io::stdin;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -9,17 +9,17 @@ use hone_export::bench::worker::{Model, serve};
 use hone_export::{Error, Result};
 
 use crate::args::{Bench, BenchWorker};
-use crate::ui::Outcome;
+use crate::ui::{Outcome, Ui};
 
 /// Answers until standard input ends.
-pub fn run(args: &BenchWorker) -> Outcome {
+pub fn run(args: &BenchWorker, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
     #[cfg(feature = "export")]
     let model = args.original.as_deref().map_or(Model::Bundle, Model::Original);
     #[cfg(not(feature = "export"))]
     let model = Model::Bundle;
     let settings = args.library.settings()?;
-    serve(&file, &args.provider, model, &settings, &args.inputs, stdin().lock(), stdout().lock())?;
+    serve(&file, &args.provider, model, &settings, &args.inputs, stdin().lock(), |line| ui.line(line))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -51,7 +51,7 @@ impl<'a> Launcher<'a> {
         command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
         #[cfg(feature = "ort")]
         {
-            if let Some(library) = &self.args.library.ort_lib {
+            if let Some(library) = &self.args.library.library.ort_lib {
                 command.arg("--ort-lib").arg(library);
             }
             if let Some(cache) = cache {
