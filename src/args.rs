@@ -53,6 +53,9 @@ pub enum Command {
     /// What can run a backbone on this machine, what is missing and how to get it
     #[cfg(feature = "ort")]
     Providers(Providers),
+    /// What on this machine works, what does not, and what to do about it
+    #[cfg(feature = "bench")]
+    Doctor(Doctor),
     /// One provider, asked in a process of its own
     #[cfg(feature = "ort")]
     #[command(hide = true)]
@@ -476,6 +479,19 @@ pub struct Bench {
     #[cfg(feature = "bench")]
     #[command(flatten)]
     pub how: How,
+}
+
+#[cfg(feature = "bench")]
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// A bundle (.hone) to look at as well
+    pub bundle: Option<PathBuf>,
+    /// A store to look at as well
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    #[cfg(feature = "ort")]
+    #[command(flatten)]
+    pub library: OrtLib,
 }
 
 /// Scenarios of MLPerf's kind.

@@ -5,6 +5,8 @@ pub mod bench;
 #[cfg(not(feature = "bench"))]
 #[path = "commands/bench_native.rs"]
 pub mod bench;
+#[cfg(feature = "bench")]
+pub mod doctor;
 pub mod eval;
 #[cfg(feature = "export")]
 pub mod export;

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Head(args) => commands::head::run(args, &ui),
         Command::Bench(args) => commands::bench::run(args, &ui),
         #[cfg(feature = "bench")]
+        Command::Doctor(args) => commands::doctor::run(args, &ui),
+        #[cfg(feature = "bench")]
         Command::BenchWorker(args) => commands::bench::worker::run(args, &ui),
         #[cfg(feature = "ort")]
         Command::Providers(args) => commands::providers::run(args, &ui),

@@ -159,3 +159,35 @@ fn a_damaged_session_cache_is_made_anew() {
         std::fs::remove_dir_all(&cache).unwrap();
     }
 }
+
+#[test]
+fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
+    let folder = exported();
+    let ready = ready();
+    if ready.is_empty() {
+        return;
+    }
+    let list = ready.join(",");
+    let found = run(folder.path(), &format!("bench out/out.hone --provider native,{list} --preflight"));
+    assert_eq!(found["passed"], true, "{found}");
+    for found in found["preflight"].as_array().unwrap() {
+        assert_eq!((&found["verdict"], &found["mac_share"]), (&"whole".into(), &1.0.into()), "{found}");
+        assert!(found["nodes"].as_u64().unwrap() >= 12 && found["fallback"].as_array().unwrap().is_empty(), "{found}");
+        let is_kept = ["ort:cpu", "ort:qnn"].iter().any(|name| found["provider"] == *name);
+        assert!(!is_kept || found["warm_load_ms"].as_f64().unwrap() > 0.0, "{found}");
+    }
+    let line = format!(
+        "bench out/out.hone --provider native,{list} --data digits-x.npy --limit 100 --runs 20 --seconds 1 --profile --batch 1,2"
+    );
+    let report = run(folder.path(), &line);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), ready.len() + 1, "{report}");
+    for row in rows {
+        assert!(row["cosine"].as_f64().unwrap() > 0.995 && row["agreement"].as_f64().unwrap() >= 0.97, "{row}");
+        assert_eq!(row["library_bytes"].as_u64().unwrap() > 1_000_000, row["provider"] != "native", "{row}");
+    }
+    for profile in report["profiles"].as_array().unwrap() {
+        let ops = profile["ops"].as_array().unwrap();
+        assert!(!ops.is_empty() && ops.iter().all(|op| op["us"].as_f64().unwrap() >= 0.0), "{profile}");
+    }
+}

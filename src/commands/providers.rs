@@ -8,7 +8,7 @@ use hone_runtime::backbone::ort::{ExecutionProvider, Settings, probe};
 use hone_runtime::kernels;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Probe as ProbeArgs, Providers};
+use crate::args::{OrtLib, Probe as ProbeArgs, Providers};
 use crate::ui::{Outcome, Ui};
 
 /// One provider. Its JSON also is what a probing process hands back.
@@ -40,7 +40,7 @@ struct Document {
 }
 
 pub fn run(args: &Providers, ui: &Ui) -> Outcome {
-    let providers = all(args)?;
+    let providers = all(&args.library)?;
     let mut table = Table::new("Providers", &["provider", "state", "version", "devices", "library", "found by"]);
     for line in &providers {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".into());
@@ -63,7 +63,7 @@ pub fn run(args: &Providers, ui: &Ui) -> Outcome {
 }
 
 /// Every provider that hone knows, those of this build first asked in processes of their own: each may need another library.
-pub fn all(args: &Providers) -> Result<Vec<Line>, Error> {
+pub fn all(library: &OrtLib) -> Result<Vec<Line>, Error> {
     let own = |name: &str, version: String| Line {
         provider: name.into(),
         state: "ready".into(),
@@ -80,7 +80,7 @@ pub fn all(args: &Providers) -> Result<Vec<Line>, Error> {
         lines.push(own("tract", "built in".into()));
     }
     for provider in ExecutionProvider::ALL {
-        lines.push(if provider.is_built() { ask(provider, args) } else { absent(provider) });
+        lines.push(if provider.is_built() { ask(provider, library) } else { absent(provider) });
     }
     Ok(lines)
 }
@@ -105,13 +105,13 @@ fn missing(provider: ExecutionProvider, why: String) -> Line {
 }
 
 /// Another process of this program loads the library: it may be any, and whatever it does ends with that process.
-fn ask(provider: ExecutionProvider, args: &Providers) -> Line {
+fn ask(provider: ExecutionProvider, library: &OrtLib) -> Line {
     let Ok(program) = std::env::current_exe() else {
         return missing(provider, "the program's own path is unknown".into());
     };
     let mut command = Command::new(program);
     command.args(["--json", "probe", provider.name()]);
-    if let Some(library) = &args.library.ort_lib {
+    if let Some(library) = &library.ort_lib {
         command.arg("--ort-lib").arg(library);
     }
     match command.output() {

@@ -109,7 +109,7 @@ pub struct Known {
 pub fn known(bundle: &Bundle<'_>) -> std::collections::HashMap<String, Known> {
     #[cfg(feature = "onnx")]
     {
-        use crate::graph::{DType, cost, infer};
+        use crate::graph::{DType, cost, infer, show_shape};
         let read = || -> Result<_> {
             let mut graph = crate::onnx::read_bytes(bundle.backbone, std::path::Path::new(bundle.name))?;
             infer::with_batch(&mut graph, 1)?;
@@ -120,8 +120,7 @@ pub fn known(bundle: &Bundle<'_>) -> std::collections::HashMap<String, Known> {
         let nodes = graph.nodes.iter().zip(costs).map(|(node, cost)| {
             let output = node.outputs.first().map(|&id| graph.value(id));
             let text = output.and_then(|value| {
-                let dims = value.shape.as_ref()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                Some(format!("{} [{dims}]", value.dtype?.name()))
+                Some(format!("{:?} {}", value.dtype?, show_shape(value.shape.as_ref()?)).to_lowercase())
             });
             let has_float_output = output.is_some_and(|value| value.dtype == Some(DType::F32));
             (node.name.clone(), Known { macs: cost.macs, output: text, has_float_output })
