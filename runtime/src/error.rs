@@ -102,6 +102,17 @@ pub enum Error {
         /// The backbone at hand.
         backbone: Fingerprint,
     },
+    /// A head answers otherwise on another provider than the one that it was tuned on.
+    #[cfg(feature = "alloc")]
+    #[error("the head does not hold on {provider}: {drift}, at least {:.1} % are needed; tune on {provider}", limit * 100.0)]
+    Drift {
+        /// The provider that it was to answer for.
+        provider: String,
+        /// What was measured.
+        drift: crate::head::drift::Drift,
+        /// Smallest share of answers that must stay the same.
+        limit: f32,
+    },
     /// A count of values does not fit.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
@@ -261,6 +272,8 @@ impl Error {
             Self::UnknownSection { .. } => "unknown-section",
             Self::Buffer { .. } => "buffer",
             Self::FingerprintMismatch { .. } => "fingerprint-mismatch",
+            #[cfg(feature = "alloc")]
+            Self::Drift { .. } => "drift",
             Self::Shape { .. } => "shape",
             Self::UnknownClass { .. } => "unknown-class",
             #[cfg(feature = "alloc")]

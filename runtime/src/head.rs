@@ -34,6 +34,8 @@
 //! # Ok::<(), hone_runtime::Error>(())
 //! ```
 
+#[cfg(feature = "alloc")]
+pub mod drift;
 mod labels;
 mod record;
 mod scores;

@@ -55,9 +55,11 @@ use crate::prelude::*;
 use crate::backbone::Backbone;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
+use crate::head::drift::Drift;
 use crate::head::{HeadView, Labels};
 use crate::store::volume::{Folder, Volume};
 use crate::store::{Action, Draft, Entry, Generation, Measures, Shot, Store};
+use crate::tensor::Rows;
 use crate::tune::{LeftOut, Options, Outcome};
 use classes::without_class;
 use memory::Memory;
@@ -300,6 +302,23 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
         };
         self.reload()?;
         Ok(number)
+    }
+
+    /// Re-centres the head in use for another provider and commits it as a new generation; returns its number and what was measured.
+    /// `there` and `here` are embeddings of the same inputs, best of every class, on the provider that the head was tuned on and on
+    /// the one called `provider`. Shots stay as they are: they are from the provider that embedded them.
+    ///
+    /// # Errors
+    /// [`Error::Drift`] where fewer than `limit` of the answers (0 to 1; [`crate::head::drift::AGREEMENT_LIMIT`]) stay the same even then:
+    /// nothing is committed. As [`HeadView::recentred`].
+    pub fn move_to(&mut self, provider: &str, there: Rows<'_>, here: Rows<'_>, limit: f32) -> Result<(u32, Drift)> {
+        let (head, drift) = self.head()?.recentred(there, here)?;
+        if drift.recentred < limit {
+            return Err(Error::Drift { provider: provider.into(), drift, limit });
+        }
+        let moved = Candidate { head, ..self.as_it_is()? };
+        let number = self.replace(Action::Moved { provider }, moved, self.memory.clone())?;
+        Ok((number, drift))
     }
 
     /// Takes a class out of the head, and its shots out of the session, as a new generation; returns its number.

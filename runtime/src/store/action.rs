@@ -25,6 +25,11 @@ pub enum Action<S> {
         /// How many were dropped.
         shots: u32,
     },
+    /// The head was re-centred for another provider; shots stayed as they were.
+    Moved {
+        /// The provider that it answers for now.
+        provider: S,
+    },
     /// Shots were added while the head stayed as it was (no tuning yet, or the gate refused it).
     Taught {
         /// How many were added.
@@ -41,6 +46,7 @@ impl<'a> Action<&'a str> {
             3 => Self::ClassRemoved { label: subject },
             4 => Self::Forgot { label: subject, shots: argument },
             5 => Self::Taught { shots: argument },
+            6 => Self::Moved { provider: subject },
             _ => return None,
         };
         // A field that the action does not use must be empty, so that one action has one encoding.
@@ -49,7 +55,7 @@ impl<'a> Action<&'a str> {
 }
 
 impl<S: AsRef<str>> Action<S> {
-    /// Stable word for `--json`: `tuned`, `rolled-back`, `class-removed`, `forgot` or `taught`.
+    /// Stable word for `--json`: `tuned`, `rolled-back`, `class-removed`, `forgot`, `taught` or `moved`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -58,6 +64,7 @@ impl<S: AsRef<str>> Action<S> {
             Self::ClassRemoved { .. } => "class-removed",
             Self::Forgot { .. } => "forgot",
             Self::Taught { .. } => "taught",
+            Self::Moved { .. } => "moved",
         }
     }
 
@@ -70,6 +77,7 @@ impl<S: AsRef<str>> Action<S> {
             Self::ClassRemoved { label } => Action::ClassRemoved { label: label.as_ref() },
             Self::Forgot { label, shots } => Action::Forgot { label: label.as_ref(), shots: *shots },
             Self::Taught { shots } => Action::Taught { shots: *shots },
+            Self::Moved { provider } => Action::Moved { provider: provider.as_ref() },
         }
     }
 
@@ -80,12 +88,13 @@ impl<S: AsRef<str>> Action<S> {
             Self::ClassRemoved { .. } => 3,
             Self::Forgot { .. } => 4,
             Self::Taught { .. } => 5,
+            Self::Moved { .. } => 6,
         }
     }
 
     pub(crate) fn argument(&self) -> u32 {
         match self {
-            Self::Tuned | Self::ClassRemoved { .. } => 0,
+            Self::Tuned | Self::ClassRemoved { .. } | Self::Moved { .. } => 0,
             Self::RolledBack { to } => *to,
             Self::Forgot { shots, .. } | Self::Taught { shots } => *shots,
         }
@@ -94,6 +103,7 @@ impl<S: AsRef<str>> Action<S> {
     pub(crate) fn subject(&self) -> &str {
         match self {
             Self::ClassRemoved { label } | Self::Forgot { label, .. } => label.as_ref(),
+            Self::Moved { provider } => provider.as_ref(),
             Self::Tuned | Self::RolledBack { .. } | Self::Taught { .. } => "",
         }
     }
@@ -109,6 +119,7 @@ impl<S: AsRef<str>> fmt::Display for Action<S> {
             Self::Forgot { label, shots } if label.as_ref().is_empty() => write!(f, "forgot {shots} shots"),
             Self::Forgot { label, shots } => write!(f, "forgot {shots} shots of '{}'", label.as_ref()),
             Self::Taught { shots } => write!(f, "taught {shots} shots, head unchanged"),
+            Self::Moved { provider } => write!(f, "moved to {}", provider.as_ref()),
         }
     }
 }

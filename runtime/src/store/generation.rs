@@ -146,5 +146,6 @@ fn owned(action: Action<&str>) -> Action<String> {
         Action::ClassRemoved { label } => Action::ClassRemoved { label: label.to_owned() },
         Action::Forgot { label, shots } => Action::Forgot { label: label.to_owned(), shots },
         Action::Taught { shots } => Action::Taught { shots },
+        Action::Moved { provider } => Action::Moved { provider: provider.to_owned() },
     }
 }

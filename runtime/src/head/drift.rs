@@ -1,0 +1,168 @@
+//! A head on another provider than the one that it was tuned on.
+//!
+//! Providers round differently: the same input gives embeddings that are a few steps apart. What is the same for all inputs of that, the
+//! difference of the means, moves every logit by a constant, which the biases can take back. What differs from input to input stays,
+//! and is measured by how many answers change.
+
+use core::fmt;
+
+#[allow(unused_imports, reason = "Vec")]
+use crate::prelude::*;
+
+use super::{HeadParts, HeadView, WeightRow, Weights};
+use crate::error::{Error, Result};
+use crate::tensor::Rows;
+
+/// Smallest share of answers that must stay the same for a head to be used on another provider, unless the caller says otherwise.
+pub const AGREEMENT_LIMIT: f32 = 0.95;
+
+/// How the answers of a head differ between the provider that it was tuned on and another one, on the same inputs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drift {
+    /// Inputs that both embedded.
+    pub rows: usize,
+    /// Share of inputs with the same best class, the head as it is.
+    pub agreement: f32,
+    /// The same for the re-centred head.
+    pub recentred: f32,
+    /// By how much re-centring moves a logit at most.
+    pub largest_shift: f32,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f32| share * 100.0;
+        write!(
+            f,
+            "{:.1} % of {} answers stay the same, {:.1} % re-centred",
+            percent(self.agreement),
+            self.rows,
+            percent(self.recentred)
+        )
+    }
+}
+
+impl HeadView<'_> {
+    /// The record of this head for another provider: each class's bias moved by the mean difference of its logits, from
+    /// embeddings of the same inputs on the provider that it was tuned on (`there`) and on the other one (`here`).
+    ///
+    /// # Errors
+    /// [`Error::ZeroShots`] without rows, [`Error::Shape`] for different numbers of rows or rows of another backbone,
+    /// [`Error::NonFinite`] for f16 rows that are.
+    pub fn recentred(&self, there: Rows<'_>, here: Rows<'_>) -> Result<(Vec<u8>, Drift)> {
+        if there.is_empty() {
+            return Err(Error::ZeroShots);
+        }
+        if there.len() != here.len() {
+            return Err(Error::Shape { what: "rows of the other provider", expected: there.len(), got: here.len() });
+        }
+        let classes = self.classes();
+        let (mut before, mut after) = (vec![0.0; classes], vec![0.0; classes]);
+        let mut shifts = vec![0.0f64; classes];
+        for (there, here) in there.iter().zip(here.iter()) {
+            self.logits(there, &mut before)?;
+            self.logits(here, &mut after)?;
+            for (shift, (before, after)) in shifts.iter_mut().zip(before.iter().zip(&after)) {
+                *shift += f64::from(*after) - f64::from(*before);
+            }
+        }
+        let count = there.len() as f64;
+        let bias: Vec<f32> = shifts
+            .iter()
+            .enumerate()
+            .map(|(class, shift)| (f64::from(self.bias(class).unwrap_or_default()) - shift / count) as f32)
+            .collect();
+        let record = self.with_bias(&bias)?;
+        let moved = HeadView::parse(&record)?;
+        let (mut same, mut same_moved) = (0, 0);
+        for (there, here) in there.iter().zip(here.iter()) {
+            let expected = self.predict(there)?.class;
+            same += usize::from(self.predict(here)?.class == expected);
+            same_moved += usize::from(moved.predict(here)?.class == expected);
+        }
+        let share = |same: usize| (same as f64 / count) as f32;
+        let largest_shift = shifts.iter().map(|shift| (shift / count).abs() as f32).fold(0.0, f32::max);
+        let drift = Drift { rows: there.len(), agreement: share(same), recentred: share(same_moved), largest_shift };
+        Ok((record, drift))
+    }
+
+    /// The record of this head with other biases.
+    fn with_bias(&self, bias: &[f32]) -> Result<Vec<u8>> {
+        let labels: Vec<&str> = self.labels().iter().collect();
+        let (mut scales, mut steps, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for row in (0..self.classes()).filter_map(|class| self.weight_row(class)) {
+            match row {
+                WeightRow::Int8 { scale, row } => {
+                    scales.push(scale);
+                    steps.extend(row.iter().map(|byte| byte.cast_signed()));
+                }
+                WeightRow::F32(row) => weights.extend(row.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+            }
+        }
+        let weights =
+            if scales.is_empty() { Weights::F32(&weights) } else { Weights::Int8 { scales: &scales, rows: &steps } };
+        let (kind, unit, fingerprint, embedding) = (self.kind(), self.unit(), self.fingerprint(), self.embedding());
+        HeadParts { kind, unit, fingerprint, embedding, labels: &labels, bias, weights }.to_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::Fingerprint;
+    use crate::head::Kind;
+    use crate::quant::{EmbeddingKind, EmbeddingSpec, QuantParams};
+
+    fn head() -> Vec<u8> {
+        let quant = QuantParams { scale: 0.1, zero_point: 0 };
+        let parts = HeadParts {
+            kind: Kind::Softmax,
+            unit: false,
+            fingerprint: Fingerprint([7; 16]),
+            embedding: EmbeddingSpec { dim: 2, kind: EmbeddingKind::Int8(quant) },
+            labels: &["left", "right"],
+            bias: &[0.5, 0.0],
+            weights: Weights::Int8 { scales: &[0.1, 0.1], rows: &[10, 0, 0, 10] },
+        };
+        parts.to_bytes().unwrap()
+    }
+
+    /// Rows left and right of the line between the classes, and the same with every value of the second dimension `shift` steps higher.
+    fn rows(shift: u8) -> Vec<u8> {
+        (0..20u8).flat_map(|i| if i % 2 == 0 { [20, 22 + shift] } else { [20, 28 + shift] }).collect()
+    }
+
+    #[test]
+    fn a_constant_difference_is_taken_back() {
+        let record = head();
+        let head = HeadView::parse(&record).unwrap();
+        let (there, here) = (rows(0), rows(4));
+        let (moved, drift) = head.recentred(Rows::new(&there, 2).unwrap(), Rows::new(&here, 2).unwrap()).unwrap();
+        // Half of them cross the line by the shift alone.
+        assert_eq!((drift.rows, drift.agreement, drift.recentred), (20, 0.5, 1.0));
+        assert!((drift.largest_shift - 0.4).abs() < 1e-6, "{drift:?}");
+        let moved = HeadView::parse(&moved).unwrap();
+        assert!((moved.bias(1).unwrap() + 0.4).abs() < 1e-6 && moved.bias(0) == head.bias(0));
+        assert_eq!(moved.weight_row(0), head.weight_row(0));
+        // The same rows move nothing, to the byte.
+        let (same, drift) = head.recentred(Rows::new(&there, 2).unwrap(), Rows::new(&there, 2).unwrap()).unwrap();
+        assert_eq!((same, drift.agreement, drift.largest_shift), (record.clone(), 1.0, 0.0));
+    }
+
+    #[test]
+    fn other_answers_are_counted_and_bad_rows_refused() {
+        let record = head();
+        let head = HeadView::parse(&record).unwrap();
+        let there = rows(0);
+        let mut here = there.clone();
+        here.rotate_left(2);
+        let (_, drift) = head.recentred(Rows::new(&there, 2).unwrap(), Rows::new(&here, 2).unwrap()).unwrap();
+        assert_eq!((drift.agreement, drift.recentred), (0.0, 0.0), "every answer is another");
+        let short = Rows::new(&here[..4], 2).unwrap();
+        assert_eq!(head.recentred(Rows::new(&there, 2).unwrap(), short).unwrap_err().code(), "shape");
+        let none = Rows::new(&[], 2).unwrap();
+        assert_eq!(head.recentred(none, none).unwrap_err().code(), "zero-shots");
+        let wide = Rows::new(&there, 4).unwrap();
+        assert_eq!(head.recentred(wide, wide).unwrap_err().code(), "shape");
+    }
+}
