@@ -421,6 +421,31 @@ pub enum Head {
         #[arg(long, value_name = "N")]
         keep: Option<NonZeroUsize>,
     },
+    /// Re-centre the head for another provider than the one that it was tuned on, or say that it does not hold there
+    #[cfg(feature = "bench")]
+    Move {
+        #[command(flatten)]
+        target: HeadTarget,
+        /// Provider that it was tuned on
+        #[arg(long, value_name = "NAME", default_value = "native")]
+        from: String,
+        /// Provider that it is to answer for
+        #[arg(long, value_name = "NAME")]
+        provider: String,
+        /// Inputs of every class, which both embed; labels are not needed
+        #[arg(long, value_name = "PATH")]
+        data: PathBuf,
+        #[command(flatten)]
+        options: Box<DataOptions>,
+        /// Smallest share of answers that must stay the same
+        #[arg(long, value_name = "0..1", default_value_t = hone_runtime::head::drift::AGREEMENT_LIMIT)]
+        min_agreement: f32,
+        /// Say what would happen, commit nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        library: Library,
+    },
     /// Write backbone and head as one plain ONNX file
     #[cfg(feature = "export")]
     ExportOnnx {
@@ -441,6 +466,8 @@ impl Head {
         match self {
             Self::Show(target) | Self::History(target) => target,
             Self::Rollback { target, .. } | Self::RemoveClass { target, .. } | Self::Forget { target, .. } => target,
+            #[cfg(feature = "bench")]
+            Self::Move { target, .. } => target,
             #[cfg(feature = "export")]
             Self::ExportOnnx { target, .. } => target,
         }
@@ -528,8 +555,11 @@ pub struct How {
     pub fail_on_regression: bool,
     /// Instead of timing, see whether each provider takes the whole backbone, and say what it leaves and why; exit code 1 where one does
     /// not
-    #[arg(long, conflicts_with_all = ["profile", "compare", "html"])]
+    #[arg(long, conflicts_with_all = ["profile", "compare", "html", "cross"])]
     pub preflight: bool,
+    /// Also tune a head on K shots a class on each provider, and try each on every provider (labelled --data)
+    #[arg(long, value_name = "K", requires = "data")]
+    pub cross: Option<NonZeroUsize>,
     /// Also time every operator
     #[arg(long)]
     pub profile: bool,

@@ -93,12 +93,14 @@ fn documented() -> BTreeMap<String, Keys> {
     let mut commands = BTreeMap::new();
     for section in docs.split("\n## hone ").skip(1) {
         let title = section.lines().next().unwrap();
-        // Options that change what is printed are part of the name.
-        let words = title.split_whitespace().enumerate().filter(|(at, word)| *at == 0 || word.starts_with("--"));
-        let command = &words.map(|(_, word)| word).collect::<Vec<_>>().join(" ");
+        // An option that changes what is printed has a section of its own.
+        let mut command = title.split_whitespace().next().unwrap().to_owned();
+        if title.ends_with(" --preflight") {
+            command += " --preflight";
+        }
         if let Some((_, json)) = section.split_once("\nJSON: ") {
             let paragraph = json.split("\n\n").next().unwrap();
-            commands.insert(command.to_owned(), Keys::parse(paragraph));
+            commands.insert(command.clone(), Keys::parse(paragraph));
         }
         if command == "head" {
             for row in section.lines().filter(|line| line.starts_with("| `")) {
@@ -148,13 +150,17 @@ fn every_command_prints_the_documented_keys() {
         ("eval", "glyphs.hone --data test".to_owned()),
         ("predict", format!("{store} test --top 2")),
         ("bench", "glyphs.hone --runs 2".to_owned()),
-        ("bench", "out/out.hone --provider native,tract --runs 20 --profile --seconds 1".to_owned()),
+        (
+            "bench",
+            "out/out.hone --provider native,tract --runs 20 --profile --seconds 1 --data shots --cross 2".to_owned(),
+        ),
         ("bench", "out/out.hone --provider native --runs 20 --seconds 1 --compare bench.json".to_owned()),
         ("bench", "glyphs.hone --provider tract,native --runs 2".to_owned()),
         ("bench --preflight", "out/out.hone --provider native,tract".to_owned()),
         ("doctor", store.to_owned()),
         ("head show", store.to_owned()),
         ("head history", store.to_owned()),
+        ("head move", format!("{store} --from tract --provider tract --data shots --dry-run")),
         ("head export-onnx", format!("{store} --out tuned.onnx")),
         ("head remove-class", format!("{store} --class 2")),
         ("head forget", store.to_owned()),

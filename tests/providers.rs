@@ -102,6 +102,19 @@ fn a_head_is_tuned_on_any_provider_and_used_on_another() {
         };
         let (here, native) = (top1(provider), top1("native"));
         assert!(here > 0.95 && (here - native).abs() < 0.01, "{provider}: {here}, native: {native}");
+        // It is moved to the native engine, as a generation of its own.
+        let move_to = format!(
+            "head move out/out.hone --store {store} --from {provider} --provider native --data digits-x.npy --limit 50"
+        );
+        let moved = run(folder.path(), &move_to);
+        assert_eq!((&moved["generation"], &moved["rows"]), (&2.into(), &50.into()), "{moved}");
+        assert!(
+            moved["recentred"].as_f64().unwrap() >= 0.96 && moved["largest_shift"].as_f64().unwrap() < 0.5,
+            "{moved}"
+        );
+        assert!((top1("native") - native).abs() < 0.01, "{provider}: {native}, then {}", top1("native"));
+        let history = run(folder.path(), &format!("head history out/out.hone --store {store}"));
+        assert_eq!(history["generations"][1]["why"], "moved to native");
     }
 }
 
@@ -177,7 +190,8 @@ fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
         assert!(!is_kept || found["warm_load_ms"].as_f64().unwrap() > 0.0, "{found}");
     }
     let line = format!(
-        "bench out/out.hone --provider native,{list} --data digits-x.npy --limit 100 --runs 20 --seconds 1 --profile --batch 1,2"
+        "bench out/out.hone --provider native,{list} --data digits-x.npy --labels digits-y.npy --classes digits-labels.txt --limit 200 \
+         --cross 5 --runs 20 --seconds 1 --profile --batch 1,2"
     );
     let report = run(folder.path(), &line);
     let rows = report["rows"].as_array().unwrap();
@@ -185,6 +199,14 @@ fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
     for row in rows {
         assert!(row["cosine"].as_f64().unwrap() > 0.995 && row["agreement"].as_f64().unwrap() >= 0.97, "{row}");
         assert_eq!(row["library_bytes"].as_u64().unwrap() > 1_000_000, row["provider"] != "native", "{row}");
+    }
+    // Whoever embeds the shots, the heads hold everywhere.
+    let cross = &report["cross"];
+    assert_eq!((&cross["test_rows"], cross["pairs"].as_array().unwrap().len()), (&150.into(), rows.len().pow(2)));
+    let own = cross["pairs"][0]["accuracy"].as_f64().unwrap();
+    for pair in cross["pairs"].as_array().unwrap() {
+        let [as_it_is, recentred] = ["accuracy", "recentred"].map(|key| pair[key].as_f64().unwrap());
+        assert!(pair["holds"] == true && (as_it_is - own).abs() < 0.04 && (recentred - own).abs() < 0.04, "{pair}");
     }
     for profile in report["profiles"].as_array().unwrap() {
         let ops = profile["ops"].as_array().unwrap();

@@ -6,6 +6,7 @@
 
 pub mod agree;
 pub mod compare;
+pub mod cross;
 mod machine;
 pub mod preflight;
 pub mod profile;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use hone_export::apply::{Applied, BundleFile, latency};
 use hone_export::bench::compare::{Change, Earlier, compare};
+use hone_export::bench::cross::{Cross, cross};
 use hone_export::bench::profile::OpTime;
 use hone_export::bench::run::{Effort, Entry, Failure, Line, PROCESSES, Running, write_inputs};
 use hone_export::bench::{Machine, agree};
@@ -39,6 +40,8 @@ pub struct Document {
     pub tune_ms: f64,
     /// Against an earlier bench.
     pub changes: Option<Vec<Change>>,
+    /// Heads tuned on one provider and used on another, where it was asked for.
+    pub cross: Option<Cross>,
     /// Operator by operator, where it was asked for.
     pub profiles: Option<Vec<Profile>>,
 }
@@ -83,14 +86,14 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let file = BundleFile::read(&args.bundle)?;
     let applied = Applied::open_on(&file, &[], args.library.settings()?)?;
     let providers = providers(args, &applied, ui)?;
-    let rows = rows(args, &applied)?;
+    let Rows { inputs: rows, labels } = rows(args, &applied)?;
     let timed = (TIMED_BYTES / (applied.bundle.input.elements() * 4).max(1)).clamp(1, TIMED_ROWS).min(rows.len());
     let machine = Machine::here()?;
 
     let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let inputs = folder.path().join("inputs");
     write_inputs(&inputs, &rows[..timed])?;
-    let launcher = Launcher::new(args, &inputs)?;
+    let launcher = Launcher::new(&args.bundle, &args.library, &inputs)?;
     if args.how.preflight {
         return preflight::run(&applied, &providers, &launcher, folder.path(), ui);
     }
@@ -107,12 +110,19 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let profiles = if args.how.profile { Some(running.profiles(PROFILED_RUNS)) } else { None };
     // Random inputs have no class to agree on, nor have values.
     let classifies = applied.bundle.head.is_none_or(|head| head.kind() != Kind::Regression);
-    let embeddings = if args.data.is_some() && classifies {
+    let embeddings = if args.data.is_some() && (classifies || labels.is_some()) {
         agree::embed_all(&mut running, &rows, folder.path())?
     } else {
         Vec::new()
     };
     let (mut lines, failed) = running.end();
+    let heads = match (args.how.cross, &labels) {
+        (Some(shots), Some((labels, classes))) => {
+            let of_bundle: Vec<_> = embeddings.iter().filter(|e| e.provider != ORIGINAL).cloned().collect();
+            Some(cross(&applied.bundle, &of_bundle, labels, classes, shots.get())?)
+        }
+        _ => None,
+    };
     let original = lines.iter().any(|line| line.provider == ORIGINAL).then_some(ORIGINAL);
     agree::fill(&applied.bundle, &embeddings, original, &mut lines)?;
     let reference = original.map(str::to_owned).or_else(|| Some(embeddings.first()?.provider.clone()));
@@ -135,10 +145,14 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
         reference,
         tune_ms: latency::tuning(applied.bundle.embedding)?,
         changes,
+        cross: heads,
         profiles: profiles.as_ref().map(|(profiles, _)| profiles.iter().map(Profile::new).collect()),
         machine,
     };
     tables::print(&document, ui);
+    if let Some(cross) = &document.cross {
+        ui.table(&tables::cross_table(cross));
+    }
     if let Some((_, without)) = &profiles {
         tables::profiles(&document).iter().for_each(|table| ui.table(table));
         without.iter().for_each(|failure| ui.say(&failure.why));
@@ -209,14 +223,27 @@ fn providers(args: &Bench, applied: &Applied<'_>, ui: &Ui) -> Result<Vec<String>
     Ok(providers)
 }
 
-fn rows(args: &Bench, applied: &Applied<'_>) -> Result<Vec<Vec<f32>>> {
+/// What the backbones run on.
+struct Rows {
+    inputs: Vec<Vec<f32>>,
+    /// The class of each, and the classes' names, where the data has them.
+    labels: Option<(Vec<usize>, Vec<String>)>,
+}
+
+fn rows(args: &Bench, applied: &Applied<'_>) -> Result<Rows> {
     let Some(path) = &args.data else {
-        return Ok(latency::random_inputs(applied.bundle.input.elements(), TIMED_ROWS, 1));
+        let inputs = latency::random_inputs(applied.bundle.input.elements(), TIMED_ROWS, 1);
+        return Ok(Rows { inputs, labels: None });
     };
     let mut options = args.options.clone();
     options.limit = Some(options.limit.unwrap_or(ROWS));
-    let rows = applied.inputs(&mut options.open(path)?)?;
-    if rows.is_empty() { Err(Error::data(path, "there is no row to run on")) } else { Ok(rows) }
+    let mut source = options.open(path)?;
+    let inputs = applied.inputs(&mut source)?;
+    if inputs.is_empty() {
+        return Err(Error::data(path, "there is no row to run on"));
+    }
+    let labels = if args.how.cross.is_some() { Some((source.labels()?, source.classes().to_vec())) } else { None };
+    Ok(Rows { inputs, labels })
 }
 
 fn about(applied: &Applied<'_>, file: &BundleFile) -> About {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "export")]
 mod export_onnx;
+#[cfg(feature = "bench")]
+mod move_to;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -54,6 +56,12 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
             ui.document(&json!({
                 "generation": generation, "forgotten": before - left, "shots": left, "generations_kept": kept
             }));
+        }
+        #[cfg(feature = "bench")]
+        Head::Move { from, provider, data, options, min_agreement, dry_run, library, .. } => {
+            let inputs = applied.inputs(&mut options.open(data)?)?;
+            let way = move_to::Way { from, to: provider, limit: *min_agreement, dry_run: *dry_run };
+            move_to::run(&mut open(&applied, target, None)?, &target.bundle, &way, &inputs, library, ui)?;
         }
         #[cfg(feature = "export")]
         Head::ExportOnnx { out, force, .. } => export_onnx::run(&applied, target, out, *force, ui)?,

@@ -50,7 +50,9 @@ fn by_code(code: &str) -> Option<&'static str> {
         "fingerprint-mismatch" => {
             "this store was tuned on another backbone: use its own bundle, or tune again in a new store"
         }
-        "drift" => "tune again on that provider, give other inputs of every class with --data, or lower --limit knowing what it costs",
+        "drift" => {
+            "tune again on that provider, give other inputs of every class with --data, or lower --min-agreement knowing what it costs"
+        }
         "one-class" => "give examples of at least two classes",
         "empty-class" => "give examples of every class, or take the class out with `hone head remove-class`",
         "zero-shots" => "give at least one labelled example of each class",

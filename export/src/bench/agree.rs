@@ -1,11 +1,13 @@
 //! Whether providers give the same embeddings and answers for the same rows.
 
 use std::path::Path;
+use std::process::Command;
 
 use hone_runtime::Bundle;
 
-use super::run::{Line, Running};
-use crate::Result;
+use super::protocol::{Embedded, Request};
+use super::run::{Line, Running, Worker, write_inputs};
+use crate::{Error, Result};
 
 /// Bytes of inputs that lie in a file between the processes at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -24,9 +26,8 @@ pub struct Embeddings {
 /// # Errors
 /// [`crate::Error::Io`] for the files between the processes.
 pub fn embed_all(running: &mut Running, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<Embeddings>> {
-    let row_bytes = inputs.first().map_or(0, |row| row.len() * 4);
     let mut all: Vec<Embeddings> = Vec::new();
-    for (number, chunk) in inputs.chunks((CHUNK_BYTES / row_bytes.max(1)).max(1)).enumerate() {
+    for (number, chunk) in chunks(inputs).enumerate() {
         for (provider, bytes) in running.embed(chunk, folder)? {
             match all.iter_mut().find(|other| other.provider == provider) {
                 Some(other) => other.bytes.extend(bytes),
@@ -105,4 +106,27 @@ pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], original: Option<&st
         }
     }
     Ok(())
+}
+
+/// Embeds the inputs on one provider, in a process that ends with it; `start` makes it.
+///
+/// # Errors
+/// [`crate::Error::Worker`]: what the process says; [`crate::Error::Io`].
+pub fn embed_on(start: Command, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<u8>> {
+    let (mut worker, _) = Worker::start(start)?;
+    let (rows, out) = (folder.join("rows"), folder.join("embedded"));
+    let mut bytes = Vec::new();
+    for chunk in chunks(inputs) {
+        write_inputs(&rows, chunk)?;
+        let request = Request::Embed { inputs: rows.display().to_string(), out: out.display().to_string() };
+        worker.ask::<Embedded>(&request)?;
+        bytes.extend(std::fs::read(&out).map_err(Error::io(&out))?);
+    }
+    Ok(bytes)
+}
+
+/// As much of the inputs as lies in a file at a time.
+fn chunks(inputs: &[Vec<f32>]) -> std::slice::Chunks<'_, Vec<f32>> {
+    let row_bytes = inputs.first().map_or(0, |row| row.len() * 4);
+    inputs.chunks((CHUNK_BYTES / row_bytes.max(1)).max(1))
 }

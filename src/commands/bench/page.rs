@@ -67,6 +67,10 @@ fn page(document: &Document) -> Page {
         line.throughput.iter().map(|t| t.rows_per_s).reduce(f64::max)
     }));
     blocks.extend(bars("Peak memory of a process", "MB", &|line| line.peak_rss_bytes.map(|b| b as f64 / 1e6)));
+    if let Some(cross) = &document.cross {
+        blocks.push(Block::Heading("Heads across providers".into()));
+        blocks.push(Block::Table(tables::cross_table(cross)));
+    }
     if document.profiles.is_some() {
         blocks.push(Block::Heading("Operators".into()));
         blocks.extend(tables::profiles(document).into_iter().map(Block::Table));

@@ -2,9 +2,11 @@
 
 use hone_export::apply::latency;
 use hone_export::bench::Machine;
+use hone_export::bench::cross::Cross;
 use hone_export::bench::profile::side_by_side;
 use hone_export::bench::run::Line;
 use hone_export::report::Table;
+use hone_runtime::head::drift::AGREEMENT_LIMIT;
 
 use super::{Document, Profile};
 use crate::ui::{Ui, bytes, share};
@@ -201,4 +203,36 @@ fn beside(ours: &Profile, other: &Profile) -> Option<Table> {
     ];
     table.row(rest_row.map(str::to_owned));
     Some(table)
+}
+
+/// Heads tuned on one provider (rows) and used on another (columns).
+pub fn cross_table(cross: &Cross) -> Table {
+    let mut providers: Vec<&str> = Vec::new();
+    for pair in &cross.pairs {
+        if !providers.contains(&pair.runs_on.as_str()) {
+            providers.push(&pair.runs_on);
+        }
+    }
+    let columns: Vec<String> =
+        std::iter::once("tuned on".to_owned()).chain(providers.iter().map(|name| format!("on {name}"))).collect();
+    let title =
+        format!("Accuracy of heads tuned on one provider and used on another, {} shots a class", cross.shots_per_class);
+    let mut table = Table::new(&title, &columns.iter().map(String::as_str).collect::<Vec<_>>());
+    for tuned_on in &providers {
+        let cells = cross.pairs.iter().filter(|pair| pair.tuned_on == *tuned_on).map(|pair| {
+            let moved = format!("{} ({} re-centred)", share(pair.accuracy), share(pair.recentred));
+            match pair {
+                _ if pair.tuned_on == pair.runs_on => share(pair.accuracy),
+                _ if pair.holds => moved,
+                _ => format!("{moved}, refused"),
+            }
+        });
+        table.row(std::iter::once((*tuned_on).to_owned()).chain(cells));
+    }
+    table.note = format!(
+        "On {} rows. `hone head move` re-centres a head for another provider, and refuses one of which fewer than {:.0} % of the answers stay the same.",
+        cross.test_rows,
+        AGREEMENT_LIMIT * 100.0
+    );
+    table
 }

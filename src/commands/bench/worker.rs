@@ -8,7 +8,7 @@ use hone_export::apply::BundleFile;
 use hone_export::bench::worker::{Model, serve};
 use hone_export::{Error, Result};
 
-use crate::args::{Bench, BenchWorker};
+use crate::args::{BenchWorker, Library};
 use crate::ui::{Outcome, Ui};
 
 /// Answers until standard input ends.
@@ -26,21 +26,22 @@ pub fn run(args: &BenchWorker, ui: &Ui) -> Outcome {
 /// Starts such a process.
 pub struct Launcher<'a> {
     program: PathBuf,
-    args: &'a Bench,
+    bundle: &'a Path,
+    library: &'a Library,
     inputs: &'a Path,
 }
 
 impl<'a> Launcher<'a> {
-    pub fn new(args: &'a Bench, inputs: &'a Path) -> Result<Self> {
+    pub fn new(bundle: &'a Path, library: &'a Library, inputs: &'a Path) -> Result<Self> {
         let program =
             std::env::current_exe().map_err(|e| Error::worker(format!("the program's own path is unknown: {e}")))?;
-        Ok(Self { program, args, inputs })
+        Ok(Self { program, bundle, library, inputs })
     }
 
     /// For the bundle on a provider.
     pub fn bundle(&self, provider: &str) -> Command {
         #[cfg(feature = "ort")]
-        return self.bundle_with_cache(provider, self.args.library.session_cache.as_deref());
+        return self.bundle_with_cache(provider, self.library.session_cache.as_deref());
         #[cfg(not(feature = "ort"))]
         self.bundle_with_cache(provider, None)
     }
@@ -51,7 +52,7 @@ impl<'a> Launcher<'a> {
         command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
         #[cfg(feature = "ort")]
         {
-            if let Some(library) = &self.args.library.library.ort_lib {
+            if let Some(library) = &self.library.library.ort_lib {
                 command.arg("--ort-lib").arg(library);
             }
             if let Some(cache) = cache {
@@ -60,7 +61,7 @@ impl<'a> Launcher<'a> {
         }
         #[cfg(not(feature = "ort"))]
         let _ = cache;
-        command.arg("--").arg(&self.args.bundle);
+        command.arg("--").arg(self.bundle);
         command
     }
 
@@ -69,7 +70,7 @@ impl<'a> Launcher<'a> {
     pub fn original(&self, model: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["bench-worker", "--provider", "tract", "--inputs"]).arg(self.inputs);
-        command.arg("--original").arg(model).arg("--").arg(&self.args.bundle);
+        command.arg("--original").arg(model).arg("--").arg(self.bundle);
         command
     }
 }
