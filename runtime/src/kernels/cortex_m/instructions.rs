@@ -131,6 +131,13 @@ fn each(a: u32, b: u32, f: impl Fn(i8, i8) -> i8) -> u32 {
     u32::from_le_bytes(a)
 }
 
+/// Four times the same int8.
+#[inline(always)]
+#[must_use]
+pub fn all4(value: i8) -> u32 {
+    u32::from(value.cast_unsigned()) * 0x0101_0101
+}
+
 /// The low bytes of four words.
 #[inline(always)]
 #[must_use]

@@ -2,7 +2,7 @@
 
 use core::slice;
 
-use super::instructions::{max4, min4};
+use super::instructions::{all4, max4, min4};
 use super::micro::Layer;
 use crate::plan::Op;
 
@@ -50,8 +50,7 @@ pub fn clamp(op: &Op<'_>, bytes: &mut [u8]) {
     if (min, max) == (i8::MIN, i8::MAX) {
         return;
     }
-    let all = |bound: i8| u32::from(bound.cast_unsigned()) * 0x0101_0101;
-    let (least, greatest) = (all(min), all(max));
+    let (least, greatest) = (all4(min), all4(max));
     let mut done = 0;
     if let Some(words) = words_mut(bytes) {
         words.iter_mut().for_each(|word| *word = min4(max4(*word, least), greatest));

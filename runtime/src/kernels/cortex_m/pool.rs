@@ -1,6 +1,6 @@
 //! Poolings: four channels at a time, sixteen for a maximum.
 
-use super::instructions::{max4, min4, pack4};
+use super::instructions::{all4, max4, min4, pack4};
 #[cfg(hone_dsp)]
 use super::instructions::{sxtab16, sxtab16_ror8};
 use super::layer::{words, words_mut};
@@ -89,8 +89,7 @@ fn pool(op: &Op<'_>, memory: &mut Memory<'_>, f: impl Fn(Under, &mut [u32])) -> 
 }
 
 fn max_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
-    let all = |bound: i8| u32::from(bound.cast_unsigned()) * 0x0101_0101;
-    let (min, max) = (all(op.requant.min), all(op.requant.max));
+    let (min, max) = (all4(op.requant.min), all4(op.requant.max));
     let done = pool(op, memory, |under, words| {
         let (wide, rest) = words.as_chunks_mut::<WIDE>();
         let first = wide.len() * WIDE;
@@ -185,14 +184,18 @@ impl Sums {
 }
 
 fn average_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
+    if average(op, memory).is_none() {
+        (generic::AVERAGE_POOL.run)(op, memory);
+    }
+}
+
+/// `None` as [`pool`], and for windows wider than halves of words hold.
+fn average(op: &Op<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let zero = i32::from(op.input().quant.zero_point);
     let last = (op.multipliers.len() / 4).saturating_sub(1);
     let requant = op.requant;
-    let columns = op.window.kernel[1];
-    let Some(rows) = MOST.checked_div(columns).filter(|rows| *rows > 0) else {
-        return (generic::AVERAGE_POOL.run)(op, memory);
-    };
-    let done = pool(op, memory, |under, words| {
+    let rows = MOST.checked_div(op.window.kernel[1]).filter(|rows| *rows > 0)?;
+    pool(op, memory, |under, words| {
         let count = under.rows * under.columns;
         let multiplier = Op::word(op.multipliers, count.saturating_sub(1).min(last));
         for (block, out) in words.iter_mut().enumerate() {
@@ -200,10 +203,7 @@ fn average_pool(op: &Op<'_>, memory: &mut Memory<'_>) {
             let sums = unsafe { Sums::of(under, block, (count as i32).wrapping_mul(-zero), rows) };
             *out = pack4(sums.map(|sum| i32::from(requant.apply(sum, multiplier))));
         }
-    });
-    if done.is_none() {
-        (generic::AVERAGE_POOL.run)(op, memory);
-    }
+    })
 }
 
 fn mean_float(op: &Op<'_>, memory: &mut Memory<'_>) {

@@ -194,14 +194,6 @@ fn depthwise_blocks(op: &Op<'_>, channels: usize, taps: usize) -> Checked {
     Ok(())
 }
 
-/// What convolutions have in common.
-fn grouped(op: &Op<'_>) -> Checked {
-    window(op)?;
-    let (inputs, outputs) = (op.input().channels(), op.output.channels());
-    let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
-    require(whole, "groups that do not divide the channels")
-}
-
 /// What depthwise convolutions have in common.
 fn channelwise(op: &Op<'_>) -> Checked {
     window(op)?;
@@ -219,7 +211,10 @@ fn one_row(op: &Op<'_>) -> Checked {
 }
 
 fn conv(op: &Op<'_>) -> Checked {
-    grouped(op)?;
+    window(op)?;
+    let (inputs, outputs) = (op.input().channels(), op.output.channels());
+    let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
+    require(whole, "groups that do not divide the channels")?;
     // Not `Op::depth`, which may overflow until the weights are known to be there.
     blocks(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     let patches = 4 * op.depth().next_multiple_of(4);

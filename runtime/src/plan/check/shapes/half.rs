@@ -1,6 +1,6 @@
 //! Operators in f16.
 
-use super::{channelwise, grouped, one_row, operands, pooling, same_elements, same_shape};
+use super::{channelwise, one_row, operands, pooling, same_elements, same_shape, window};
 use crate::plan::Op;
 use crate::plan::check::{Checked, bad, require};
 use crate::plan::format::{Code, PANEL};
@@ -86,7 +86,10 @@ fn bias(op: &Op<'_>, padded: usize) -> Checked {
 }
 
 fn conv(op: &Op<'_>) -> Checked {
-    grouped(op)?;
+    window(op)?;
+    let (inputs, outputs) = (op.input().channels(), op.output.channels());
+    let whole = op.groups > 0 && inputs.is_multiple_of(op.groups) && outputs.is_multiple_of(op.groups);
+    require(whole, "groups that do not divide the channels")?;
     panels(op, op.groups, op.group_outputs(), op.window.taps().checked_mul(op.group_inputs()))?;
     bias(op, op.groups * op.group_outputs().next_multiple_of(PANEL))
 }
