@@ -14,3 +14,9 @@ pub(crate) fn staged_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
     }
     builder.tempfile_in(folder).map_err(Error::io(folder))
 }
+
+/// Whether both paths lead to the same file or folder that is there.
+#[must_use]
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

@@ -15,7 +15,7 @@ pub mod calibrate;
 pub mod data;
 pub mod doctor;
 pub mod error;
-mod files;
+pub mod files;
 #[cfg(feature = "onnx")]
 pub mod graph;
 #[cfg(feature = "onnx")]

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use hone_runtime::backbone::tract::TractModel;
 use rayon::prelude::*;
 
+use crate::apply::accuracy::best_class;
 use crate::graph::{Graph, Node, Op, Tensor, ValueId, eval::Evaluator};
 use crate::quantize::LayerReport;
 use crate::{Error, Result};
@@ -120,7 +121,7 @@ struct Row {
 
 impl Row {
     fn add(&mut self, scores: &[f32], given_scores: &[f32], embedding: &[f32], given_embedding: &[f32]) {
-        self.same = f64::from(u8::from(largest(scores) == largest(given_scores)));
+        self.same = f64::from(u8::from(best_class(scores) == best_class(given_scores)));
         self.scores = powers(scores, given_scores);
         self.embedding = powers(embedding, given_embedding);
         let dot: f64 = embedding.iter().zip(given_embedding).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -141,16 +142,6 @@ fn powers(reference: &[f32], given: &[f32]) -> (f64, f64) {
 #[must_use]
 pub fn decibels((signal, error): (f64, f64)) -> f64 {
     if error > 0.0 { (10.0 * (signal / error).log10()).clamp(-200.0, 200.0) } else { 200.0 }
-}
-
-fn largest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, v) in values.iter().enumerate() {
-        if *v > values[best] {
-            best = i;
-        }
-    }
-    best
 }
 
 /// A tensor's numbers, row-major; f16 widened.

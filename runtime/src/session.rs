@@ -99,6 +99,8 @@ pub struct Session<'b, B, V = Folder> {
     /// Shots taught since the last commit.
     unsaved: usize,
     candidate: Option<Candidate>,
+    /// Classes that the last tuning left out.
+    dropped: Vec<String>,
     /// One embedding row, reused.
     row: Vec<u8>,
     time: Option<u64>,
@@ -142,6 +144,7 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
             canaries: Vec::new(),
             unsaved: 0,
             candidate: None,
+            dropped: Vec::new(),
             row: vec![0; row_bytes],
             time: None,
         };
@@ -248,11 +251,18 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
         let old = head.map(|head| (head, self.canaries.as_slice()));
         let own = self.bundle.head.map(|head| head.as_bytes());
         let options = Options { drop_classes: options.drop_classes || self.head.as_deref() == own, ..*options };
-        let (outcome, candidate) = tuning::tune(&self.bundle, &self.memory, old, &options)?;
+        let (outcome, candidate, dropped) = tuning::tune(&self.bundle, &self.memory, old, &options)?;
+        self.dropped = dropped;
         if outcome.decision.accepted {
             self.candidate = Some(candidate);
         }
         Ok(outcome)
+    }
+
+    /// Classes of the head that was in use when [`Session::tune`] was called last and that the new one does not have.
+    #[must_use]
+    pub fn dropped(&self) -> &[String] {
+        &self.dropped
     }
 
     /// Takes a head that was tuned on the session's shots, and that the acceptance gate let pass, for the next commit.

@@ -91,9 +91,14 @@ pub fn check_classifies(head: &HeadView<'_>, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether the classes of `head` have no names but their numbers.
+/// Place of the largest score, the first of several; none of none.
 #[must_use]
-pub fn is_unnamed(head: &HeadView<'_>) -> bool {
+pub fn best_class(scores: &[f32]) -> Option<usize> {
+    (0..scores.len()).reduce(|best, at| if scores[at] > scores[best] { at } else { best })
+}
+
+/// Whether the classes of `head` have no names but their numbers.
+fn is_unnamed(head: &HeadView<'_>) -> bool {
     head.labels().iter().enumerate().all(|(class, label)| label == class.to_string())
 }
 

@@ -7,7 +7,7 @@ use hone_runtime::Backbone as _;
 use hone_runtime::backbone::tract::TractModel;
 use rayon::prelude::*;
 
-use super::accuracy::{Evaluation, Judge, Matching};
+use super::accuracy::{Evaluation, Judge, Matching, best_class};
 use super::latency::{self, Line};
 use super::{Applied, Progress, backbone};
 use crate::data::Source;
@@ -121,7 +121,7 @@ impl Original {
                 return Ok(None);
             }
             backbone.embed(input, &mut row)?;
-            same += usize::from(largest(&scores) == Some(head.predict(&row)?.class));
+            same += usize::from(best_class(&scores) == Some(head.predict(&row)?.class));
         }
         Ok((!inputs.is_empty()).then(|| same as f64 / inputs.len() as f64))
     }
@@ -158,8 +158,4 @@ impl Original {
             .map_err(|why| Error::Label { path: source.path().to_path_buf(), why })?;
         judge.count(restricted, |row| Ok(scores[row].clone()))
     }
-}
-
-fn largest(values: &[f32]) -> Option<usize> {
-    (0..values.len()).reduce(|best, at| if values[at] > values[best] { at } else { best })
 }

@@ -120,7 +120,7 @@ pub fn tune(
     let generation = if keep && !mode.dry_run { session.commit()? } else { None };
     let crc = session.head().map(|head: HeadView<'_>| format!("{:08x}", head.crc())).ok();
     let dropped = matches!(outcome.decision.reason, Reason::DropsClasses { .. });
-    let classes_dropped = if dropped { without_examples(applied, session)? } else { Vec::new() };
+    let classes_dropped = if dropped { session.dropped().to_vec() } else { Vec::new() };
     let notices = notices(applied, &before, shots, options);
     Ok(Tuned { notices, classes_dropped, ..report(&outcome, session, crc, generation, counts) })
 }
@@ -128,7 +128,10 @@ pub fn tune(
 /// What cannot be judged, and labels that may be mistaken.
 fn notices(applied: &Applied<'_>, before: &[String], shots: &Embedded, options: &Options) -> Vec<String> {
     let Some(own) = applied.bundle.head else { return Vec::new() };
-    let taught: Vec<&str> = shots.classes.iter().map(String::as_str).collect();
+    // Names that the data knows and has no row of teach nothing.
+    let has_row = |class: &usize| shots.labels.iter().flatten().any(|label| label == class);
+    let taught: Vec<&str> =
+        (0..shots.classes.len()).filter(has_row).map(|class| shots.classes[class].as_str()).collect();
     let mut out = Vec::from_iter(unnamed_notice(&own, &taught));
     if options.replay_weight > 0.0 {
         let with_canary = classes_with_canaries(applied);
@@ -155,18 +158,6 @@ fn classes_with_canaries<'a>(applied: &'a Applied<'_>) -> HashSet<&'a str> {
     let labels = applied.bundle.labels();
     let canaries = applied.bundle.canaries.iter().flat_map(|canaries| canaries.iter());
     canaries.filter_map(|(class, _)| labels.and_then(|labels| labels.get(class))).collect()
-}
-
-/// Classes of the head in use that have neither shots nor canaries.
-fn without_examples(applied: &Applied<'_>, session: &Session<'_, Chain<'_>>) -> Result<Vec<String>> {
-    let with_canary = classes_with_canaries(applied);
-    let head = session.head()?;
-    // Where some are replayed, the bundle's own head speaks for its other classes.
-    let replays = head.labels().iter().any(|label| with_canary.contains(label));
-    let in_own = |label: &str| replays && applied.bundle.head.is_some_and(|own| own.labels().position(label).is_some());
-    let has_shot = |label: &str| session.shots().any(|shot| shot.label == label);
-    let stays = |label: &&str| has_shot(label) || with_canary.contains(label) || in_own(label);
-    Ok(head.labels().iter().filter(|label| !stays(label)).map(str::to_owned).collect())
 }
 
 struct Counts<'a> {

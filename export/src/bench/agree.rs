@@ -7,6 +7,7 @@ use hone_runtime::Bundle;
 
 use super::protocol::{Embedded, Request};
 use super::run::{Line, Running, Worker, write_inputs};
+use crate::apply::accuracy::best_class;
 use crate::{Error, Result};
 
 /// Bytes of inputs that lie in a file between the processes at a time.
@@ -50,8 +51,7 @@ fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings, is_original: bool) -> R
     if is_original {
         let width = head.classes();
         let scores: Vec<f32> = embeddings.bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-        let best = |row: &[f32]| (0..row.len()).reduce(|best, at| if row[at] > row[best] { at } else { best });
-        return Ok(Some(scores.chunks_exact(width.max(1)).filter_map(best).collect()));
+        return Ok(Some(scores.chunks_exact(width.max(1)).filter_map(best_class).collect()));
     }
     let rows = embeddings.bytes.chunks_exact(bundle.embedding.row_bytes());
     rows.map(|row| Ok(head.predict(row)?.class)).collect::<Result<Vec<_>>>().map(Some)

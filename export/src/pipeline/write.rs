@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Request;
 use super::assemble::Files;
-use crate::files::staged_file;
+use crate::files::{is_same, staged_file};
 use crate::{Error, Result};
 
 /// The paths of an export, checked before the work begins.
@@ -37,8 +37,7 @@ pub(super) fn plan(request: &Request, name: &str) -> Result<Plan> {
         return Err(Error::Io { path: path.clone(), source: std::io::ErrorKind::IsADirectory.into() });
     }
     let inputs = [&request.model, &request.calibration];
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if let Some(input) = inputs.into_iter().find(|input| files.into_iter().any(|file| same(file, input))) {
+    if let Some(input) = inputs.into_iter().find(|input| files.into_iter().any(|file| is_same(file, input))) {
         let why = format!("{} is read by this export and would be overwritten; name another folder", input.display());
         return Err(Error::Setting { name: "--out".into(), why });
     }

@@ -19,13 +19,13 @@ const SOFTMAX: u16 = 1;
 /// Tunes on all of `shots` and the bundle's canaries; `old` is the head in use and what it knows of the canaries.
 ///
 /// The new head has the classes of the old one that have a shot or a replayed canary, or that the bundle's own head speaks for where any
-/// canary is replayed, in their order; then the shots' new ones.
+/// canary is replayed, in their order; then the shots' new ones. Those of the old one that are left out are the last answer.
 pub(super) fn tune(
     bundle: &Bundle<'_>,
     shots: &Shots,
     old: Option<(HeadView<'_>, &[LeftOut])>,
     options: &Options,
-) -> Result<(Outcome, Candidate)> {
+) -> Result<(Outcome, Candidate, Vec<String>)> {
     let (spec, canaries) = (bundle.embedding, bundle.canaries);
     let canary_labels: Vec<&str> = canaries.map_or_else(Vec::new, |canaries| {
         let labels = bundle.labels();
@@ -48,6 +48,8 @@ pub(super) fn tune(
             labels.push(label);
         }
     }
+    let known = old.iter().flat_map(|(head, _)| head.labels().iter());
+    let dropped = known.filter(|label| !labels.contains(label)).map(String::from).collect();
     let class_in_new = |label: &str| index(labels.iter().position(|known| *known == label));
     let shot_classes: Vec<u16> = shots.shots().map(|shot| class_in_new(shot.label)).collect();
     let shot_states: Vec<LeftOut> = shots.shots().map(|shot| shot.left_out).collect();
@@ -93,7 +95,7 @@ pub(super) fn tune(
         canary_before: outcome.canary_before,
         canary_after: outcome.canary_after,
     };
-    Ok((outcome, Candidate { head: parts.to_bytes()?, measures, left_out, canaries }))
+    Ok((outcome, Candidate { head: parts.to_bytes()?, measures, left_out, canaries }, dropped))
 }
 
 /// A class index, or [`NO_CLASS`].

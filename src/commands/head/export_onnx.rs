@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hone_export::apply::{Applied, plain};
+use hone_export::files::is_same;
 use hone_export::onnx::{self, WriteOptions};
 use hone_export::{Error, Result};
 use hone_runtime::Backbone as _;
@@ -14,8 +15,7 @@ use crate::ui::Ui;
 pub fn run(applied: &Applied<'_>, target: &HeadTarget, out: &Path, force: bool, ui: &Ui) -> Result<()> {
     let in_force = applied.head_in_force(target.store.as_deref())?;
     in_force.warnings.iter().for_each(|warning| ui.warn(warning));
-    let same = |path: &Path| matches!((path.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(applied.path) {
+    if is_same(applied.path, out) {
         let why = format!("{} is the bundle itself; name another file", out.display());
         return Err(Error::Setting { name: "--out".into(), why });
     }
