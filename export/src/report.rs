@@ -84,8 +84,8 @@ pub struct Page {
 }
 
 const STYLE: &str = "\
-:root{--ink:#1c2430;--soft:#5b6675;--line:#dbe1e8;--back:#fff;--panel:#f6f8fa;--a:#1f6feb;--b:#d1570a;--c:#1a7f37;--d:#8250df}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa6b2;--line:#30363d;--back:#0d1117;--panel:#161b22;--a:#58a6ff;--b:#f0883e;--c:#3fb950;--d:#bc8cff}}\
+:root{--ink:#1c2430;--soft:#5b6675;--line:#dbe1e8;--back:#fff;--panel:#f6f8fa;--a:#1f6feb;--b:#d1570a;--c:#1a7f37;--d:#8250df;--e:#bf3989;--f:#6e7781}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa6b2;--line:#30363d;--back:#0d1117;--panel:#161b22;--a:#58a6ff;--b:#f0883e;--c:#3fb950;--d:#bc8cff;--e:#f778ba;--f:#8b949e}}\
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\
 main{max-width:980px;margin:0 auto;padding:40px 24px 80px}h1{font-size:30px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:21px;margin:44px 0 10px;padding-top:14px;border-top:1px solid var(--line)}\
 .sub{color:var(--soft);margin:0 0 24px}p{max-width:72ch}.note{color:var(--soft);font-size:14px;margin:6px 0 0}\

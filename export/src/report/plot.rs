@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape;
 
-const COLOURS: [&str; 4] = ["var(--a)", "var(--b)", "var(--c)", "var(--d)"];
+const COLOURS: [&str; 6] = ["var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)", "var(--f)"];
 
 /// One line of a [`Lines`] plot.
 #[derive(Debug, Clone, Default)]

@@ -42,8 +42,9 @@ fn page(document: &Document) -> Page {
              rounds of all providers took turns."
                 .into(),
         ));
+        let is_alone = |line: &Line| document.rows.iter().filter(|other| other.provider == line.provider).count() == 1;
         let series = document.rows.iter().map(|line| Series {
-            name: name(line),
+            name: if is_alone(line) { line.provider.clone() } else { name(line) },
             points: line.rounds_us.first().map_or_else(Vec::new, |rounds| {
                 rounds.iter().enumerate().map(|(at, us)| (at, us / line.p50_us.max(1e-9), 0.0)).collect()
             }),

@@ -78,8 +78,8 @@ pub fn rest_table(document: &Document) -> Table {
         .first()
         .map_or_else(Vec::new, |line| line.throughput.iter().map(|t| (t.threads, t.batch)).collect());
     let mut columns: Vec<String> = vec!["provider".into(), "precision".into()];
-    columns.extend(pairs.iter().map(|(threads, batch)| format!("rows/s, {threads} thr. × {batch}")));
-    columns.extend(["peak memory, bytes", "libraries, bytes", "agreement", "cosine"].map(str::to_owned));
+    columns.extend(pairs.iter().map(|(threads, batch)| format!("rows/s {threads}×{batch}")));
+    columns.extend(["memory, MB", "libraries, MB", "agreement", "cosine"].map(str::to_owned));
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let mut table = Table::new("Throughput (offline), memory, agreement", &columns);
     let dash = || "–".to_owned();
@@ -89,15 +89,17 @@ pub fn rest_table(document: &Document) -> Table {
             let at = line.throughput.iter().find(|t| (t.threads, t.batch) == pair);
             at.map_or_else(dash, |t| format!("{:.0}", t.rows_per_s))
         }));
-        row.push(line.peak_rss_bytes.map_or_else(dash, bytes));
-        row.push(line.library_bytes.map_or_else(dash, bytes));
+        row.push(line.peak_rss_bytes.map_or_else(dash, megabytes));
+        row.push(line.library_bytes.map_or_else(dash, megabytes));
         row.push(line.agreement.map_or_else(dash, share));
         row.push(line.cosine.map_or_else(dash, |cosine| format!("{cosine:.5}")));
         table.row(row);
     }
     let (classes, shots) = latency::TUNED;
-    table.note =
-        format!("Bundle: {} bytes. Memory is that of a process with the provider alone.", bytes(document.bundle.bytes));
+    table.note = format!(
+        "Bundle: {} bytes. rows/s T×B: T threads, B rows at a time. Memory: the peak of a process with the provider alone.",
+        bytes(document.bundle.bytes)
+    );
     if let Some(reference) = &document.reference {
         table.note += &format!(" Agreement is with {reference}.");
     }
@@ -235,4 +237,8 @@ pub fn cross_table(cross: &Cross) -> Table {
         AGREEMENT_LIMIT * 100.0
     );
     table
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
 }
