@@ -101,6 +101,12 @@ fn a_head_is_tuned_on_any_provider_and_used_on_another() {
             run(folder.path(), &line)["top1"].as_f64().unwrap()
         };
         let (here, native) = (top1(provider), top1("native"));
+        let elsewhere = output(
+            folder.path(),
+            &format!("predict out/out.hone digits-x.npy --store {store} --provider native --top 1"),
+        );
+        let warned = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+        assert!(warned.contains(&format!("tuned on {provider}")) && warned.contains("hone head move"), "{warned}");
         assert!(here > 0.95 && (here - native).abs() < 0.01, "{provider}: {here}, native: {native}");
         // It is moved to the native engine, as a generation of its own.
         let move_to = format!(

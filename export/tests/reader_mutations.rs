@@ -309,7 +309,7 @@ fn stores() {
     let folder = tempfile::tempdir().unwrap();
     let head = head();
     let draft = Draft {
-        action: Action::Tuned,
+        action: Action::Tuned { provider: "native" },
         time: None,
         measures: Measures::default(),
         head: &head,

@@ -190,6 +190,29 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
         self.store.history()
     }
 
+    /// The provider that the head in use was tuned on, or moved to; `None` for the bundle's own head, and where the store does not say
+    /// or no longer has the generation that would.
+    #[must_use]
+    pub fn tuned_on(&self) -> Option<&str> {
+        let entry = |number: u32| self.history().iter().find(|entry| entry.number == number);
+        let mut number = self.history().last()?.number;
+        // Every step leads to an earlier generation.
+        loop {
+            let here = entry(number)?;
+            let earlier = match &here.action {
+                Action::Tuned { provider } | Action::Moved { provider } => {
+                    return Some(provider.as_str()).filter(|provider| !provider.is_empty());
+                }
+                Action::RolledBack { to } => *to,
+                _ => here.parent,
+            };
+            if earlier >= number {
+                return None;
+            }
+            number = earlier;
+        }
+    }
+
     /// Embeds `input` (row-major, as the bundle's input says) and gives the head's best class.
     pub fn predict(&mut self, input: &[f32]) -> Result<Answer<'_>> {
         self.embed(input)?;
@@ -288,7 +311,8 @@ impl<'b, B: Backbone, V: Volume> Session<'b, B, V> {
     pub fn commit(&mut self) -> Result<Option<u32>> {
         if let Some(candidate) = self.candidate.clone() {
             let memory = self.memory.judged(&candidate.left_out)?;
-            return self.replace(Action::Tuned, candidate, memory).map(Some);
+            let provider = String::from(self.backbone.provider());
+            return self.replace(Action::Tuned { provider: &provider }, candidate, memory).map(Some);
         }
         if self.unsaved == 0 {
             return Ok(None);

@@ -13,8 +13,8 @@
 //! # let path = home.path().join("head");
 //! let backbone = Fingerprint([7; 16]);
 //! let mut store = Store::open(&path, backbone)?; // a folder that is not there yet: an empty store
-//! store.commit(&Draft::new(Action::Tuned, b"first head"))?;
-//! store.commit(&Draft::new(Action::Tuned, b"second head"))?;
+//! store.commit(&Draft::new(Action::Tuned { provider: "native" }, b"first head"))?;
+//! store.commit(&Draft::new(Action::Tuned { provider: "native" }, b"second head"))?;
 //! store.rollback(1, None)?;
 //!
 //! let store = Store::open(&path, backbone)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use hone_runtime::bundle::{BundleParts, EmbeddingKind, InputSpec};
 use hone_runtime::head::{HeadParts, HeadView, Kind, Weights};
 use hone_runtime::store::{Action, Draft, Measures, Store};
+use hone_runtime::tensor::Rows;
 use hone_runtime::tune::{LeftOut, Options};
 use hone_runtime::{Backbone, Bundle, EmbeddingSpec, Error, Fingerprint, QuantParams, Result, Session};
 
@@ -359,7 +360,7 @@ fn a_store_that_does_not_fit_is_refused() {
     let refused = |home: tempfile::TempDir| Session::open(&bundle, DIRECT, home.path()).err().unwrap();
 
     let other = Fingerprint([8; 16]);
-    let error = refused(store_of(other, &Draft::new(Action::Tuned, &head)));
+    let error = refused(store_of(other, &Draft::new(Action::Tuned { provider: "native" }, &head)));
     assert_eq!(error, Error::FingerprintMismatch { head: other, backbone: BACKBONE });
     // The record says our backbone, the head inside says another.
     let mut foreign = HeadParts {
@@ -371,7 +372,8 @@ fn a_store_that_does_not_fit_is_refused() {
         embedding: SPEC,
         weights: Weights::F32(&[0.0; 3]),
     };
-    let error = refused(store_of(BACKBONE, &Draft::new(Action::Tuned, &foreign.to_bytes().unwrap())));
+    let error =
+        refused(store_of(BACKBONE, &Draft::new(Action::Tuned { provider: "native" }, &foreign.to_bytes().unwrap())));
     assert_eq!(error.code(), "fingerprint-mismatch");
     foreign = HeadParts {
         fingerprint: BACKBONE,
@@ -380,11 +382,15 @@ fn a_store_that_does_not_fit_is_refused() {
         ..foreign
     };
     assert_eq!(
-        refused(store_of(BACKBONE, &Draft::new(Action::Tuned, &foreign.to_bytes().unwrap()))).code(),
+        refused(store_of(BACKBONE, &Draft::new(Action::Tuned { provider: "native" }, &foreign.to_bytes().unwrap())))
+            .code(),
         "malformed"
     );
-    assert_eq!(refused(store_of(BACKBONE, &Draft::new(Action::Tuned, b"no head"))).code(), "bad-magic");
-    let mut draft = Draft::new(Action::Tuned, &head);
+    assert_eq!(
+        refused(store_of(BACKBONE, &Draft::new(Action::Tuned { provider: "native" }, b"no head"))).code(),
+        "bad-magic"
+    );
+    let mut draft = Draft::new(Action::Tuned { provider: "native" }, &head);
     (draft.labels, draft.classes, draft.row_bytes, draft.rows) = (&["x"], &[0], 2, &[1, 2]);
     assert_eq!(refused(store_of(BACKBONE, &draft)).code(), "shape");
 }
@@ -397,7 +403,10 @@ fn a_commit_that_fails_changes_nothing() {
     let mut session = open(&bundle, home.path());
     session.teach("x", &Y).unwrap();
     // Someone else commits first.
-    Store::open(home.path(), BACKBONE).unwrap().commit(&Draft::new(Action::Tuned, &base_head())).unwrap();
+    Store::open(home.path(), BACKBONE)
+        .unwrap()
+        .commit(&Draft::new(Action::Tuned { provider: "native" }, &base_head()))
+        .unwrap();
     assert_eq!(session.commit().unwrap_err().code(), "store-changed");
     assert_eq!(session.remove_class("x").unwrap_err().code(), "store-changed");
     assert_eq!(session.forget(None).unwrap_err().code(), "store-changed");
@@ -405,4 +414,58 @@ fn a_commit_that_fails_changes_nothing() {
     assert_eq!(session.shots().count(), 1);
     assert_eq!(session.predict(&X).unwrap().label, "x");
     assert!(session.history().is_empty());
+}
+
+#[test]
+fn a_head_is_moved_to_another_provider_or_refused_there() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = bundle_bytes(false);
+    let mut session = open(&Bundle::parse(&bytes).unwrap(), home.path());
+    assert_eq!(session.tuned_on(), None, "there is no head");
+    for seed in 0..5 {
+        session.teach("up", &near(X, seed)).unwrap();
+        session.teach("down", &near(Y, seed)).unwrap();
+    }
+    session.tune(&Options::default()).unwrap();
+    session.commit().unwrap();
+    assert_eq!(session.tuned_on(), Some("direct"));
+
+    // Another provider, whose third dimension is off by a constant, and one whose answers are others.
+    let there: Vec<u8> = session.shots().flat_map(|shot| shot.row.to_vec()).collect();
+    let shifted: Vec<u8> = there
+        .chunks(3)
+        .flat_map(|row| [row[0], row[1], row[2].cast_signed().saturating_add(9).cast_unsigned()])
+        .collect();
+    let other: Vec<u8> = there.chunks(3).flat_map(|row| [row[1], row[0], row[2]]).collect();
+    let rows = |bytes| Rows::new(bytes, 3).unwrap();
+    let before = session.head().unwrap().as_bytes().to_vec();
+    let error = session.move_to("other", rows(&there), rows(&other), 0.95).unwrap_err();
+    assert_eq!(error.code(), "drift");
+    assert!(error.to_string().contains("other") && error.to_string().contains("95.0 %"), "{error}");
+    assert_eq!((session.head().unwrap().as_bytes(), session.history().len()), (before.as_slice(), 1));
+
+    let (generation, drift) = session.move_to("shifted", rows(&there), rows(&shifted), 0.95).unwrap();
+    assert_eq!((generation, drift.rows, drift.recentred), (2, 10, 1.0));
+    assert_eq!((session.tuned_on(), session.shots().count()), (Some("shifted"), 10));
+    assert_ne!(session.head().unwrap().as_bytes(), before);
+    // What it was tuned on is found behind what changed since, and survives the session.
+    session.forget(Some("up")).unwrap();
+    let mut again = open(&Bundle::parse(&bytes).unwrap(), home.path());
+    assert_eq!(again.tuned_on(), Some("shifted"));
+    again.rollback(1).unwrap();
+    assert_eq!(again.tuned_on(), Some("direct"));
+}
+
+#[test]
+fn classes_that_a_tuning_leaves_out_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = bundle_bytes(true);
+    let mut session = open(&Bundle::parse(&bytes).unwrap(), home.path());
+    for seed in 0..5 {
+        session.teach("x", &near(X, seed)).unwrap();
+        session.teach("new", &near(Y, seed)).unwrap();
+    }
+    session.tune(&Options::default()).unwrap();
+    // The bundle has no canaries to hold its own classes back.
+    assert_eq!(session.dropped(), ["y", "z"]);
 }

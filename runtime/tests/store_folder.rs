@@ -12,7 +12,7 @@ use hone_runtime::{Error, Fingerprint};
 const BACKBONE: Fingerprint = Fingerprint([7; 16]);
 
 fn commit(store: &mut Store, head: &[u8]) -> u32 {
-    store.commit(&Draft::new(Action::Tuned, head)).unwrap()
+    store.commit(&Draft::new(Action::Tuned { provider: "native" }, head)).unwrap()
 }
 
 /// Names and contents of a folder's files, except the lock.
@@ -205,12 +205,12 @@ fn two_writers_cannot_lose_each_others_generations() {
     let mut ours = Store::open(home.path(), BACKBONE).unwrap();
     let mut theirs = Store::open(home.path(), BACKBONE).unwrap();
     assert_eq!(commit(&mut ours, b"ours"), 1);
-    let error = theirs.commit(&Draft::new(Action::Tuned, b"theirs")).unwrap_err();
+    let error = theirs.commit(&Draft::new(Action::Tuned { provider: "native" }, b"theirs")).unwrap_err();
     assert!(matches!(error, Error::StoreChanged { found: 1, .. }), "{error}");
 
     let lock = fs::File::open(home.path().join("store.lock")).unwrap();
     lock.try_lock().unwrap();
-    let error = ours.commit(&Draft::new(Action::Tuned, b"again")).unwrap_err();
+    let error = ours.commit(&Draft::new(Action::Tuned { provider: "native" }, b"again")).unwrap_err();
     assert!(matches!(error, Error::StoreBusy { .. }), "{error}");
     drop(lock);
     assert_eq!(commit(&mut ours, b"again"), 2);
@@ -224,7 +224,7 @@ fn many_writers_at_once_commit_every_generation_exactly_once() {
         while numbers.len() < 10 {
             let mut store = Store::open(home.path(), BACKBONE).unwrap().with_keep(NonZeroUsize::MAX);
             assert_eq!(store.warnings(), []);
-            match store.commit(&Draft::new(Action::Tuned, &[writer])) {
+            match store.commit(&Draft::new(Action::Tuned { provider: "native" }, &[writer])) {
                 Ok(number) => numbers.push((number, writer)),
                 Err(Error::StoreBusy { .. } | Error::StoreChanged { .. }) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
@@ -250,7 +250,8 @@ fn a_folder_that_cannot_be_is_a_clear_error() {
     let file = home.path().join("file");
     fs::write(&file, b"not a folder").unwrap();
     for path in [file.clone(), file.join("store")] {
-        let result = Store::open(&path, BACKBONE).and_then(|mut store| store.commit(&Draft::new(Action::Tuned, b"h")));
+        let result = Store::open(&path, BACKBONE)
+            .and_then(|mut store| store.commit(&Draft::new(Action::Tuned { provider: "native" }, b"h")));
         let error = result.unwrap_err();
         assert_eq!(error.code(), "file");
         assert!(error.to_string().contains("file"), "{error}");
@@ -269,7 +270,7 @@ fn a_read_only_folder_opens_and_refuses_to_commit() {
     assert_eq!(store.active().unwrap().head, b"head");
     // Root may write anywhere; tests/store_power.rs refuses every write for all users.
     if fs::write(home.path().join("probe"), b"").is_err() {
-        let error = store.commit(&Draft::new(Action::Tuned, b"more")).unwrap_err();
+        let error = store.commit(&Draft::new(Action::Tuned { provider: "native" }, b"more")).unwrap_err();
         assert_eq!(error.code(), "file");
         assert_eq!(store.active().unwrap().head, b"head");
     }

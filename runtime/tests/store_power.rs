@@ -25,7 +25,7 @@ fn open(medium: &Medium) -> Store<Medium> {
 /// A head of `seed`'s own length and content, with two shots.
 fn commit(store: &mut Store<Medium>, seed: u8) -> Result<u32, Error> {
     let head = vec![seed; 20 + usize::from(seed % 7)];
-    let mut draft = Draft::new(Action::Tuned, &head);
+    let mut draft = Draft::new(Action::Tuned { provider: "native" }, &head);
     draft.labels = &["left", "right"];
     draft.classes = &[1, 0];
     draft.left_out = &[LeftOut::Unjudged, LeftOut::Wrong];
@@ -272,7 +272,7 @@ fn bytes_that_come_back_wrong_are_not_committed() {
     }
     let medium = Medium::default();
     let mut store = Store::open_on(Worn(medium.clone()), BACKBONE).unwrap();
-    let error = store.commit(&Draft::new(Action::Tuned, b"head")).unwrap_err();
+    let error = store.commit(&Draft::new(Action::Tuned { provider: "native" }, b"head")).unwrap_err();
     assert!(error.to_string().contains("other bytes came back"), "{error}");
     assert_eq!(medium.names(), [""; 0]);
 }

@@ -162,7 +162,7 @@ fn assert_canonical(bytes: &[u8]) {
 }
 
 fn action() -> impl Strategy<Value = (u8, String, u32)> {
-    (1u8..=5, "[a-zé]{1,9}", any::<u32>())
+    (1u8..=6, "[a-zé]{1,9}", any::<u32>())
 }
 
 proptest! {
@@ -179,11 +179,12 @@ proptest! {
         generation in 1u32..,
     ) {
         let action = match kind {
-            1 => Action::Tuned,
+            1 => Action::Tuned { provider: label.as_str() },
             2 => Action::RolledBack { to: number },
             3 => Action::ClassRemoved { label: label.as_str() },
             4 => Action::Forgot { label: label.as_str(), shots: number },
-            _ => Action::Taught { shots: number },
+            5 => Action::Taught { shots: number },
+            _ => Action::Moved { provider: label.as_str() },
         };
         let [l2, loo_accuracy, canary_before, canary_after] = measured;
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();

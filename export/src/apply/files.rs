@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hone_runtime::{Error as Cause, HeadView};
+use hone_runtime::{Backbone as _, Error as Cause, HeadView};
 
 use super::{Applied, Embedded};
 use crate::data::{Clip, Options, Picture, RawRow, Row, Source};
@@ -41,10 +41,18 @@ impl Applied<'_> {
         };
         std::fs::metadata(store).map_err(Error::io(store))?;
         let session = self.session(store, None)?;
+        let mut warnings: Vec<String> = session.store().warnings().iter().map(ToString::to_string).collect();
+        let here = self.backbone.provider();
+        if let Some(there) = session.tuned_on().filter(|there| *there != here) {
+            warnings.push(format!(
+                "the head was tuned on {there}, and {here} embeds here: `hone head move --provider {here} --from {there}` re-centres it, or says \
+                 that it does not hold"
+            ));
+        }
         Ok(HeadInForce {
             record: session.head().map_err(Error::place(self.path.display()))?.as_bytes().to_vec(),
             generation: session.store().active().map(|active| active.number),
-            warnings: session.store().warnings().iter().map(ToString::to_string).collect(),
+            warnings,
         })
     }
 

@@ -7,7 +7,10 @@ use core::fmt;
 #[non_exhaustive]
 pub enum Action<S> {
     /// The solver made a new head and the acceptance gate let it pass.
-    Tuned,
+    Tuned {
+        /// The provider that the session ran on, whose embeddings the head knows; empty: not recorded.
+        provider: S,
+    },
     /// Head and shots are those of generation `to`; 0 is the bundle's own head without shots.
     RolledBack {
         /// The generation whose content came back.
@@ -41,7 +44,7 @@ impl<'a> Action<&'a str> {
     /// The action of the stored code, or `None` where this version does not know it or its fields disagree.
     pub(crate) fn from_stored(code: u16, argument: u32, subject: &'a str) -> Option<Self> {
         let action = match code {
-            1 => Self::Tuned,
+            1 => Self::Tuned { provider: subject },
             2 => Self::RolledBack { to: argument },
             3 => Self::ClassRemoved { label: subject },
             4 => Self::Forgot { label: subject, shots: argument },
@@ -59,7 +62,7 @@ impl<S: AsRef<str>> Action<S> {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Tuned => "tuned",
+            Self::Tuned { .. } => "tuned",
             Self::RolledBack { .. } => "rolled-back",
             Self::ClassRemoved { .. } => "class-removed",
             Self::Forgot { .. } => "forgot",
@@ -72,7 +75,7 @@ impl<S: AsRef<str>> Action<S> {
     #[must_use]
     pub fn borrowed(&self) -> Action<&str> {
         match self {
-            Self::Tuned => Action::Tuned,
+            Self::Tuned { provider } => Action::Tuned { provider: provider.as_ref() },
             Self::RolledBack { to } => Action::RolledBack { to: *to },
             Self::ClassRemoved { label } => Action::ClassRemoved { label: label.as_ref() },
             Self::Forgot { label, shots } => Action::Forgot { label: label.as_ref(), shots: *shots },
@@ -83,7 +86,7 @@ impl<S: AsRef<str>> Action<S> {
 
     pub(crate) fn code(&self) -> u16 {
         match self {
-            Self::Tuned => 1,
+            Self::Tuned { .. } => 1,
             Self::RolledBack { .. } => 2,
             Self::ClassRemoved { .. } => 3,
             Self::Forgot { .. } => 4,
@@ -94,7 +97,7 @@ impl<S: AsRef<str>> Action<S> {
 
     pub(crate) fn argument(&self) -> u32 {
         match self {
-            Self::Tuned | Self::ClassRemoved { .. } | Self::Moved { .. } => 0,
+            Self::Tuned { .. } | Self::ClassRemoved { .. } | Self::Moved { .. } => 0,
             Self::RolledBack { to } => *to,
             Self::Forgot { shots, .. } | Self::Taught { shots } => *shots,
         }
@@ -103,8 +106,8 @@ impl<S: AsRef<str>> Action<S> {
     pub(crate) fn subject(&self) -> &str {
         match self {
             Self::ClassRemoved { label } | Self::Forgot { label, .. } => label.as_ref(),
-            Self::Moved { provider } => provider.as_ref(),
-            Self::Tuned | Self::RolledBack { .. } | Self::Taught { .. } => "",
+            Self::Tuned { provider } | Self::Moved { provider } => provider.as_ref(),
+            Self::RolledBack { .. } | Self::Taught { .. } => "",
         }
     }
 }
@@ -112,7 +115,8 @@ impl<S: AsRef<str>> Action<S> {
 impl<S: AsRef<str>> fmt::Display for Action<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tuned => f.write_str("tuned"),
+            Self::Tuned { provider } if provider.as_ref().is_empty() => f.write_str("tuned"),
+            Self::Tuned { provider } => write!(f, "tuned on {}", provider.as_ref()),
             Self::RolledBack { to: 0 } => f.write_str("rolled back to the bundle's head"),
             Self::RolledBack { to } => write!(f, "rolled back to {to}"),
             Self::ClassRemoved { label } => write!(f, "class '{}' removed", label.as_ref()),

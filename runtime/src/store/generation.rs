@@ -141,7 +141,7 @@ pub(crate) fn shots<'a>(
 
 fn owned(action: Action<&str>) -> Action<String> {
     match action {
-        Action::Tuned => Action::Tuned,
+        Action::Tuned { provider } => Action::Tuned { provider: provider.to_owned() },
         Action::RolledBack { to } => Action::RolledBack { to },
         Action::ClassRemoved { label } => Action::ClassRemoved { label: label.to_owned() },
         Action::Forgot { label, shots } => Action::Forgot { label: label.to_owned(), shots },

@@ -8,7 +8,7 @@
 //! use hone_runtime::store::{Action, Draft, Record};
 //! use hone_runtime::tune::gate::LeftOut;
 //!
-//! let mut draft = Draft::new(Action::Tuned, b"the head's own record");
+//! let mut draft = Draft::new(Action::Tuned { provider: "native" }, b"the head's own record");
 //! draft.labels = &["cat", "dog"];
 //! draft.classes = &[0, 1];
 //! draft.left_out = &[LeftOut::Right, LeftOut::Wrong];
