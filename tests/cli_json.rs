@@ -157,6 +157,7 @@ fn every_command_prints_the_documented_keys() {
         ("bench", "out/out.hone --provider native --runs 20 --seconds 1 --compare bench.json".to_owned()),
         ("bench", "glyphs.hone --provider tract,native --runs 2".to_owned()),
         ("bench --preflight", "out/out.hone --provider native,tract".to_owned()),
+        ("providers", String::new()),
         ("doctor", store.to_owned()),
         ("head show", store.to_owned()),
         ("head history", store.to_owned()),
