@@ -16,6 +16,9 @@ pub struct Part {
     pub nodes: Vec<PartNode>,
 }
 
+/// What ONNX Runtime calls its own kernels.
+const OWN: &str = "CPUExecutionProvider";
+
 /// A node of a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNode {
@@ -65,7 +68,7 @@ pub struct Preflight {
     pub nodes: usize,
     /// Share of the multiply-accumulates that it takes; none where they are not known.
     pub mac_share: Option<f64>,
-    /// Connected parts of the graph, whoever runs them.
+    /// Connected parts of the graph that it runs: each costs a copy there and back on a device. ONNX Runtime's own kernels count as one.
     pub partitions: usize,
     /// Milliseconds of a load without anything kept from before.
     pub first_load_ms: Option<f64>,
@@ -173,7 +176,11 @@ pub fn judge(
         nodes_taken: taken,
         nodes: all,
         mac_share: (total > 0).then(|| 1.0 - left_macs as f64 / total as f64),
-        partitions: parts.len(),
+        partitions: match parts.iter().filter(is_own).count() {
+            // It lists its own kernels' nodes one by one.
+            several if wanted == OWN => several.min(1),
+            several => several,
+        },
         first_load_ms: None,
         warm_load_ms: None,
         cache_bytes: None,
@@ -309,6 +316,11 @@ mod tests {
         assert_eq!(found.fallback[0].why, "Op gemm is not supported: transA");
         assert!(found.fallback[1].why.contains("float"), "{}", found.fallback[1].why);
         assert_eq!(found.fallback[1].runs_on, "CPUExecutionProvider");
+        assert_eq!(found.partitions, 1);
+        assert_eq!(
+            judge("ort:cpu", "CPUExecutionProvider", &[parts[1].clone(), parts[1].clone()], &known, "").partitions,
+            1
+        );
         assert_eq!(judge("ort:qnn", npu, &parts[..1], &known, "").verdict, Verdict::Whole);
         assert_eq!(judge("ort:qnn", npu, &parts[1..], &known, "").verdict, Verdict::None);
     }
