@@ -167,7 +167,7 @@ impl Recipe {
         })
     }
 
-    /// A session for `batch` inputs at a time, checked against what the bundle states.
+    /// A session for `batch` inputs at a time, or for the number that the file fixes, checked against what the bundle states.
     fn session(&self, batch: usize, asks: Asks<'_>) -> Result<OrtModel> {
         let mut shape = Vec::from([batch]);
         shape.extend(&self.input_shape);
@@ -181,7 +181,7 @@ impl Recipe {
             asks,
         };
         let model = OrtModel::load(&self.onnx, &how).map_err(|why| self.failed(why))?;
-        let expected = batch * self.embedding.dim;
+        let expected = self.rows(&model) * self.embedding.dim;
         if model.output_elements() != expected {
             return Err(Error::Shape {
                 what: "values of the backbone's output",
@@ -190,6 +190,11 @@ impl Recipe {
             });
         }
         Ok(model)
+    }
+
+    /// Inputs that a session takes at a time.
+    fn rows(&self, model: &OrtModel) -> usize {
+        model.input_elements() / self.input_shape.iter().product::<usize>().max(1)
     }
 
     fn failed(&self, why: String) -> Error {
@@ -203,7 +208,7 @@ impl Recipe {
 pub struct OrtBackbone {
     recipe: Arc<Recipe>,
     model: Option<OrtModel>,
-    /// For the number of inputs that came together last.
+    /// For the number of inputs that came together last; it takes fewer at a time where the file fixes that.
     batched: Option<(usize, OrtModel)>,
 }
 
@@ -288,6 +293,21 @@ impl fmt::Debug for OrtBackbone {
     }
 }
 
+/// Values that fit into a processor's first cache.
+const BLOCK: usize = 2048;
+
+/// Copies the input, and checks it block by block while it is near.
+fn copy_finite(to: &mut [f32], from: &[f32]) -> Result<()> {
+    for (block, (to, from)) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)).enumerate() {
+        to.copy_from_slice(from);
+        super::check_finite(to).map_err(|error| match error {
+            Error::NonFinite { what, index } => Error::NonFinite { what, index: index + block * BLOCK },
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
 impl Backbone for OrtBackbone {
     fn provider(&self) -> &str {
         self.recipe.provider.name()
@@ -308,14 +328,45 @@ impl Backbone for OrtBackbone {
     fn embed_batch(&mut self, inputs: &[f32], rows: &mut [u8]) -> Result<()> {
         let recipe = Arc::clone(&self.recipe);
         let count = super::count(self, inputs, rows)?;
-        super::check_finite(inputs)?;
-        let model = self.batched(count)?;
-        model.input().copy_from_slice(inputs);
         let (dim, row_bytes) = (recipe.embedding.dim, recipe.embedding.row_bytes());
-        let quantized = model.run(|real| {
-            let mut pairs = real.chunks_exact(dim).zip(rows.chunks_exact_mut(row_bytes));
-            pairs.try_for_each(|(real, row)| recipe.embedding.quantize_row(real, row))
-        });
-        quantized.map_err(|why| recipe.failed(why))?
+        let model = self.batched(count)?;
+        let together = recipe.rows(model);
+        if together == 0 || count % together != 0 {
+            return Err(Error::Shape {
+                what: "inputs that the backbone takes at a time",
+                expected: together,
+                got: count,
+            });
+        }
+        let parts =
+            inputs.chunks_exact(inputs.len() / count * together).zip(rows.chunks_exact_mut(row_bytes * together));
+        for (inputs, rows) in parts {
+            copy_finite(model.input(), inputs)?;
+            let quantized = model.run(|real| {
+                let mut pairs = real.chunks_exact(dim).zip(rows.chunks_exact_mut(row_bytes));
+                pairs.try_for_each(|(real, row)| recipe.embedding.quantize_row(real, row))
+            });
+            quantized.map_err(|why| recipe.failed(why))??;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_found_where_it_is() {
+        let mut from = vec![1.0; 3 * BLOCK - 7];
+        let mut to = vec![0.0; from.len()];
+        copy_finite(&mut to, &from).unwrap();
+        assert_eq!(to, from);
+        for index in [0, BLOCK - 1, BLOCK, from.len() - 1] {
+            from[index] = f32::NAN;
+            let found = copy_finite(&mut to, &from);
+            assert!(matches!(found, Err(Error::NonFinite { index: at, .. }) if at == index), "{found:?}");
+            from[index] = 1.0;
+        }
     }
 }

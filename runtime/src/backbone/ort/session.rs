@@ -28,7 +28,7 @@ pub struct Load<'a> {
     pub settings: &'a Settings,
     /// What was found on this machine.
     pub found: &'a Found,
-    /// Shape of the input, batch included.
+    /// Shape of the input, batch included; a batch that the file fixes is taken instead.
     pub input: &'a [usize],
     /// Where what loading worked out is kept between runs of the program ([`Settings::cache`]), for the backbone of this identity.
     pub fingerprint: Option<Fingerprint>,
@@ -112,8 +112,15 @@ impl OrtModel {
             }
         }
         let (input_name, output_name) = (input.name().to_owned(), output.name().to_owned());
-        let given: Vec<i64> = shape.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
-        let elements = shape.iter().product();
+        let mut given: Vec<i64> = shape.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
+        // A file may fix how many inputs it takes at a time.
+        if let (ValueType::Tensor { shape, .. }, Some(batch)) = (input.dtype(), given.first_mut())
+            && let Some(&fixed) = shape.first()
+            && fixed > 0
+        {
+            *batch = fixed;
+        }
+        let elements = given.iter().map(|&d| usize::try_from(d).unwrap_or(0)).product();
         let output_shape = match output.dtype() {
             ValueType::Tensor { shape, .. } => known(shape, given.first().copied().unwrap_or(1)),
             _ => None,
@@ -295,7 +302,10 @@ fn with_provider(
             ep::XNNPACK::default().with_intra_op_num_threads(threads).build()
         }
         #[cfg(feature = "coreml")]
-        ExecutionProvider::CoreMl => ep::CoreML::default().build(),
+        // Of its two formats the one that computes in fp16.
+        ExecutionProvider::CoreMl => {
+            ep::CoreML::default().with_model_format(ep::coreml::ModelFormat::MLProgram).build()
+        }
         #[cfg(feature = "nnapi")]
         ExecutionProvider::Nnapi => ep::NNAPI::default().build(),
         #[cfg(feature = "acl")]
