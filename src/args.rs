@@ -167,6 +167,11 @@ pub enum MatchLabels {
 }
 
 #[cfg(feature = "export")]
+fn presets() -> clap::builder::PossibleValuesParser {
+    hone_export::quantize::Preset::ALL.map(hone_export::quantize::Preset::name).into()
+}
+
+#[cfg(feature = "export")]
 #[derive(Debug, Args)]
 pub struct Export {
     /// ONNX file (float32, opset 7 to 21)
@@ -188,9 +193,12 @@ pub struct Export {
     /// Tensor where the backbone ends (default: the input of the last classifier; see `hone inspect`)
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
-    /// Precision of the backbone in the bundle: int8 or fp16
-    #[arg(long, default_value = "int8", value_parser = ["int8", "fp16"])]
-    pub precision: String,
+    /// What the files are meant for: a set of the options below, printed with its reasons; options that are given win over it
+    #[arg(long, default_value = "generic", value_parser = presets())]
+    pub preset: String,
+    /// Precision of the backbone in the bundle: int8 or fp16 [default: int8, or the preset's]
+    #[arg(long, value_parser = ["int8", "fp16"])]
+    pub precision: Option<String>,
     /// How activation ranges are chosen: min-max, percentile, entropy, mse
     #[arg(long, default_value = "min-max", value_parser = ["min-max", "percentile", "entropy", "mse"])]
     pub ranges: String,
@@ -200,12 +208,23 @@ pub struct Export {
     /// How weights are rounded: compensated (error feedback on the calibration data) or nearest
     #[arg(long, default_value = "compensated", value_parser = ["compensated", "nearest"])]
     pub rounding: String,
-    /// Activation type in the ONNX file: uint8 or int8 (the same steps, shifted by 128)
-    #[arg(long, default_value = "uint8", value_parser = ["uint8", "int8"])]
-    pub activations: String,
-    /// Keep weights to 7 bits, for ONNX Runtime on processors with AVX2 and without VNNI, whose fast 8-bit kernels saturate
-    #[arg(long)]
-    pub reduce_range: bool,
+    /// Activation type in the ONNX file: uint8 or int8 (the same steps, shifted by 128) [default: uint8, or the preset's]
+    #[arg(long, value_parser = ["uint8", "int8"])]
+    pub activations: Option<String>,
+    /// What has a weight scale of its own: every output channel, those of convolutions, or every layer [default: per-channel, or the
+    /// preset's]
+    #[arg(long, value_parser = ["per-channel", "conv-per-channel", "per-tensor"])]
+    pub weights: Option<String>,
+    /// How scores leave the ONNX file of the whole model: float or quantized [default: float, or the preset's]
+    #[arg(long, value_parser = ["float", "quantized"])]
+    pub scores: Option<String>,
+    /// Rows that the ONNX files take at a time: open (any number) or 1 [default: open, or the preset's]
+    #[arg(long, value_parser = ["open", "1"])]
+    pub batch: Option<String>,
+    /// Keep weights to 7 bits, for kernels that saturate on x86 processors without VNNI: ONNX Runtime's fast 8-bit ones, OpenVINO's [default:
+    /// false, or the preset's]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub reduce_range: Option<bool>,
     /// Number of calibration rows used
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub calib_rows: usize,

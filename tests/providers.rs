@@ -219,3 +219,22 @@ fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
         assert!(!ops.is_empty() && ops.iter().all(|op| op["us"].as_f64().unwrap() >= 0.0), "{profile}");
     }
 }
+
+/// Files of the preset `qnn` take one row at a time: they run whole on the NPU, and rows that come together go one after the other.
+#[test]
+fn the_npu_takes_the_whole_of_its_preset() {
+    let folder = exported();
+    let words = "glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
+                 --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --preset qnn --out npu";
+    run(folder.path(), &format!("export {words}"));
+    for provider in ready().iter().filter(|name| *name != "ort:openvino") {
+        let flight = run(folder.path(), &format!("bench npu/npu.hone --provider {provider} --preflight"));
+        assert_eq!(flight["preflight"][0]["verdict"], "whole", "{provider}: {flight}");
+        let line = format!(
+            "bench npu/npu.hone --provider {provider} --data digits-x.npy --limit 50 --original glyphs.onnx --batch 1,3 \
+             --threads 1 --seconds 0.5"
+        );
+        let timed = run(folder.path(), &line);
+        assert_eq!(timed["failed"].as_array().map(Vec::len), Some(0), "{provider}: {timed}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use hone_export::data::Options;
 use hone_export::graph::cost::Limit;
-use hone_export::pipeline::{self, Precision, Request};
+use hone_export::pipeline::{self, Precision, Preset, Request};
 use hone_runtime::bundle::Preprocess;
 
 fn main() -> Result<(), hone_export::Error> {
@@ -21,7 +21,9 @@ fn main() -> Result<(), hone_export::Error> {
             out: out.into(),
             name: None,
             cut: arg(4).map(str::to_owned),
+            preset: Preset::Generic,
             precision: Precision::Int8,
+            fixed_batch: false,
             quantize: Default::default(),
             calibration_rows: 100,
             least_agreement: 0.5,

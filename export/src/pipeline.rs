@@ -21,26 +21,7 @@ use crate::verify::{self, Agreement, Candidate};
 use crate::{Error, Result, onnx};
 
 pub use assemble::{CANARIES_PER_CLASS, Native};
-
-/// Numbers that the backbone computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// 8-bit integers.
-    Int8,
-    /// Half precision.
-    Fp16,
-}
-
-impl Precision {
-    /// `int8` or `fp16`, as in file names.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Int8 => "int8",
-            Self::Fp16 => "fp16",
-        }
-    }
-}
+pub use quantize::{Precision, Preset};
 
 /// What to export and how.
 #[derive(Debug, Clone)]
@@ -59,8 +40,12 @@ pub struct Request {
     pub name: Option<String>,
     /// Where the backbone ends; `None`: before the last classifier.
     pub cut: Option<String>,
+    /// What the files are meant for. It is written down beside them; the settings are those below.
+    pub preset: Preset,
     /// Precision of the backbone.
     pub precision: Precision,
+    /// Whether the files take one row at a time, instead of any number.
+    pub fixed_batch: bool,
     /// Settings of the quantizer.
     pub quantize: quantize::Options,
     /// Calibration rows used at most.
@@ -140,7 +125,7 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
     let mut rows = rows::Calibration::open(request, &model)?;
     let is_classifier = is_classifier(&whole, &split);
 
-    let (written, mut layers, embedding_kind) = match request.precision {
+    let (mut written, mut layers, embedding_kind) = match request.precision {
         Precision::Int8 => {
             let scratch = write::scratch_folder(&request.out)?;
             let quantized =
@@ -151,6 +136,9 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
         }
         Precision::Fp16 => (quantize::fp16::convert(&whole)?, Vec::new(), assemble::fp16_kind()),
     };
+    if request.fixed_batch {
+        graph::infer::with_batch(&mut written, 1)?;
+    }
     progress("verify", 0, 1);
     let (inputs, held_out) = rows.verification(cost.macs)?;
     let candidate = Candidate { original: &whole, written: &written, is_classifier };

@@ -12,6 +12,7 @@ mod fit;
 pub mod fp16;
 mod linear;
 mod network;
+pub mod preset;
 mod ranges;
 mod sequential;
 mod spool;
@@ -23,6 +24,7 @@ use crate::graph::{Graph, Tensor, ValueId};
 use crate::{Error, Result};
 
 pub use emit::ActivationType;
+pub use preset::Preset;
 pub use sequential::LayerReport;
 
 /// Calibration rows as the model's input, each `[1, …]`, float32.
@@ -60,6 +62,78 @@ pub enum Rounding {
     Nearest,
 }
 
+/// Numbers that the backbone computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 8-bit integers.
+    Int8,
+    /// Half precision.
+    Fp16,
+}
+
+impl Precision {
+    /// `int8` or `fp16`, as in file names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Fp16 => "fp16",
+        }
+    }
+}
+
+/// What has a weight scale of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightScales {
+    /// Every output channel.
+    PerChannel,
+    /// Every output channel of a convolution; a dense layer has one scale.
+    ConvPerChannel,
+    /// Every layer has one scale.
+    PerTensor,
+}
+
+impl WeightScales {
+    /// As the command line names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PerChannel => "per-channel",
+            Self::ConvPerChannel => "conv-per-channel",
+            Self::PerTensor => "per-tensor",
+        }
+    }
+
+    /// Whether a layer has one scale for all its outputs.
+    const fn is_shared(self, is_convolution: bool) -> bool {
+        match self {
+            Self::PerChannel => false,
+            Self::ConvPerChannel => !is_convolution,
+            Self::PerTensor => true,
+        }
+    }
+}
+
+/// How the model's outputs leave the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scores {
+    /// The last layer gives floats, and what follows it (a softmax) computes in float.
+    Float,
+    /// Quantized as everything else, behind a last DequantizeLinear.
+    Quantized,
+}
+
+impl Scores {
+    /// As the command line names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Quantized => "quantized",
+        }
+    }
+}
+
 /// Settings of [`int8`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
@@ -74,6 +148,13 @@ pub struct Options {
     /// Whether weights keep to 7 bits: then no kernel that adds two products in 16 bits saturates, as ONNX Runtime's do on processors
     /// with AVX2 and without VNNI.
     pub reduce_range: bool,
+    /// What has a weight scale of its own.
+    pub weights: WeightScales,
+    /// How the model's outputs leave the file.
+    pub scores: Scores,
+    /// Whether scales keep to what TFLite's 8-bit specification and NNAPI prescribe: an average pool's output has its input's step, softmax and
+    /// sigmoid have steps of 1/256 from 0, tanh of 1/128 around 0.
+    pub prescribed_steps: bool,
 }
 
 impl Options {
@@ -91,6 +172,9 @@ impl Default for Options {
             equalize: true,
             activations: ActivationType::Uint8,
             reduce_range: false,
+            weights: WeightScales::PerChannel,
+            scores: Scores::Float,
+            prescribed_steps: false,
         }
     }
 }
@@ -159,7 +243,7 @@ pub fn int8(
     if rows.is_empty() {
         return Err(Error::Setting { name: "calibration rows".into(), why: "at least one is needed".into() });
     }
-    let mut network = network::Network::new(graph, embedding)?;
+    let mut network = network::Network::new(graph, embedding, options)?;
     let walk = sequential::Walk::new(&network, rows, scratch)?;
     let mut channels = walk.channel_ranges(&network)?;
     let factors = if options.equalize {
@@ -168,9 +252,9 @@ pub fn int8(
         vec![Vec::new(); network.graph.values.len()]
     };
     let measured = walk.value_ranges(&network, &channels, &factors, options.ranges)?;
-    let steps = ranges::steps(&network, &measured);
+    let steps = ranges::steps(&network, &measured, options.prescribed_steps);
     let (layers, rounded) = walk.fit(&network, &steps, &factors, options, progress)?;
-    let graph = emit::qdq(&network, &steps, &rounded, &factors, options.activations)?;
+    let graph = emit::qdq(&network, &steps, &rounded, &factors, options)?;
     let embedding = steps[embedding.0].ok_or_else(|| Error::InvalidModel {
         model: network.graph.name.clone(),
         why: "the embedding has no range".into(),

@@ -42,15 +42,18 @@ pub struct Candidate<'a> {
     pub is_classifier: bool,
 }
 
-/// The graph with its first output taken before a final softmax, so that noise is measured where it arises. Casts behind the
-/// softmax are passed over; the scores keep the type that they are computed in.
+/// The graph with its first output taken before a final softmax, so that noise is measured where it arises. Casts and quantization behind
+/// the softmax are passed over; the scores keep the type that they are computed in.
 #[must_use]
 pub fn before_softmax(graph: &Graph) -> Graph {
     let mut out = graph.clone();
     let producers = graph.producers();
     let maker = |id: ValueId| producers[id.0].map(|i| &graph.nodes[i]);
     let mut last = out.outputs.first().copied();
-    while let Some(Node { op: Op::Cast { .. }, inputs, .. }) = last.and_then(maker) {
+    while let Some(Node {
+        op: Op::Cast { .. } | Op::QuantizeLinear { .. } | Op::DequantizeLinear { .. }, inputs, ..
+    }) = last.and_then(maker)
+    {
         last = inputs.first().copied().flatten();
     }
     if let Some(Node { op: Op::Softmax { .. }, inputs, .. }) = last.and_then(maker)

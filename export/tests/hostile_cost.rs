@@ -15,7 +15,7 @@ use build::{int, int_tensor, ints, model, node, save, tensor};
 use hone_export::data::{Options, npy};
 use hone_export::graph::cost::Limit;
 use hone_export::graph::{Graph, simplify};
-use hone_export::pipeline::{self, Precision, Request};
+use hone_export::pipeline::{self, Precision, Preset, Request};
 use hone_export::{Error, inspect, onnx, quantize};
 use tract_onnx::pb;
 
@@ -165,7 +165,9 @@ fn request(folder: &Path, limit: Limit) -> Request {
         out: folder.join("out"),
         name: None,
         cut: None,
+        preset: Preset::Generic,
         precision: Precision::Int8,
+        fixed_batch: false,
         quantize: quantize::Options::default(),
         calibration_rows: 1,
         least_agreement: 0.0,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hone_export::data::Options;
 use hone_export::graph::cost::Limit;
-use hone_export::pipeline::{self, Outcome, Precision, Request};
+use hone_export::pipeline::{self, Outcome, Precision, Preset, Request};
 use hone_export::quantize::{self, Rounding};
 
 /// The folder with models and data; absent, the test says so and passes, except on CI.
@@ -50,7 +50,9 @@ fn export(shared: &Path, case: &Case, precision: Precision, rounding: Rounding) 
             out: out.path().join("out"),
             name: None,
             cut: None,
+            preset: Preset::Generic,
             precision,
+            fixed_batch: false,
             quantize: quantize::Options { rounding, ..quantize::Options::default() },
             calibration_rows: 100,
             least_agreement: 0.5,

@@ -7,7 +7,8 @@ use hone_export::Error;
 use hone_export::calibrate::RangeMethod;
 use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Native, Outcome as Exported, Precision, Request};
-use hone_export::quantize::{self, ActivationType, Rounding};
+use hone_export::quantize::preset::Settings;
+use hone_export::quantize::{self, ActivationType, Preset, Rounding, Scores, WeightScales};
 use hone_export::report::Table;
 use hone_runtime::backbone::provider::onnxruntime_saturates;
 use serde_json::json;
@@ -50,6 +51,8 @@ fn request(args: &Export) -> Result<Request, Error> {
         let why = format!("{} is outside 0..=1", args.min_agreement);
         return Err(Error::Setting { name: "--min-agreement".into(), why });
     }
+    let preset = Preset::named(&args.preset).unwrap_or_default();
+    let settings = settings(args, preset);
     Ok(Request {
         model: args.model.clone(),
         calibration: args.calib.clone(),
@@ -58,13 +61,13 @@ fn request(args: &Export) -> Result<Request, Error> {
         out: args.out.clone(),
         name: args.name.clone(),
         cut: args.cut.clone(),
-        precision: if args.precision == "fp16" { Precision::Fp16 } else { Precision::Int8 },
+        preset,
+        precision: settings.precision,
+        fixed_batch: settings.fixed_batch,
         quantize: quantize::Options {
             ranges,
             rounding: if args.rounding == "nearest" { Rounding::Nearest } else { Rounding::Compensated },
-            activations: if args.activations == "int8" { ActivationType::Int8 } else { ActivationType::Uint8 },
-            reduce_range: args.reduce_range,
-            ..quantize::Options::default()
+            ..settings.options()
         },
         calibration_rows: args.calib_rows,
         least_agreement: args.min_agreement,
@@ -72,6 +75,51 @@ fn request(args: &Export) -> Result<Request, Error> {
         limit: Limit::of_giga(args.max_gmacs)?,
         force: args.force,
     })
+}
+
+/// The preset's settings, with those that were given in their place.
+fn settings(args: &Export, preset: Preset) -> Settings {
+    let own = preset.settings();
+    Settings {
+        precision: match args.precision.as_deref() {
+            Some("fp16") => Precision::Fp16,
+            Some(_) => Precision::Int8,
+            None => own.precision,
+        },
+        activations: match args.activations.as_deref() {
+            Some("int8") => ActivationType::Int8,
+            Some(_) => ActivationType::Uint8,
+            None => own.activations,
+        },
+        weights: match args.weights.as_deref() {
+            Some("per-tensor") => WeightScales::PerTensor,
+            Some("conv-per-channel") => WeightScales::ConvPerChannel,
+            Some(_) => WeightScales::PerChannel,
+            None => own.weights,
+        },
+        scores: match args.scores.as_deref() {
+            Some("quantized") => Scores::Quantized,
+            Some(_) => Scores::Float,
+            None => own.scores,
+        },
+        fixed_batch: args.batch.as_deref().map_or(own.fixed_batch, |batch| batch == "1"),
+        reduce_range: args.reduce_range.unwrap_or(own.reduce_range),
+        ..own
+    }
+}
+
+/// The settings of a request, as a preset has them.
+fn settings_of(request: &Request) -> Settings {
+    let options = &request.quantize;
+    Settings {
+        precision: request.precision,
+        activations: options.activations,
+        weights: options.weights,
+        reduce_range: options.reduce_range,
+        scores: options.scores,
+        prescribed_steps: options.prescribed_steps,
+        fixed_batch: request.fixed_batch,
+    }
 }
 
 /// The lines of a text file, without empty ones at the end.
@@ -128,7 +176,25 @@ pub fn saturation(ui: &Ui) {
     }
 }
 
+/// What the preset changes and why, and what was given beside it.
+fn preset(request: &Request, ui: &Ui) {
+    let changes = request.preset.changes();
+    if changes.is_empty() {
+        return;
+    }
+    let name = request.preset.name();
+    let mut table = Table::new(&format!("Preset {name}"), &["setting", "here", "generic", "why"]);
+    for change in changes {
+        table.row([change.setting, change.value, change.generic, change.why]);
+    }
+    ui.table(&table);
+    for given in request.preset.overridden(settings_of(request)) {
+        ui.say(format!("{}: {} was given and wins over the preset's {}.", given.setting, given.value, given.preset));
+    }
+}
+
 fn print(request: &Request, exported: &Exported, ui: &Ui) {
+    preset(request, ui);
     for table in tables(request, exported) {
         ui.table(&table);
     }
@@ -152,6 +218,11 @@ fn document(request: &Request, exported: &Exported) -> serde_json::Value {
     json!({
         "model": exported.name,
         "precision": request.precision.name(),
+        "preset": {
+            "name": request.preset.name(),
+            "changes": request.preset.changes(),
+            "overridden": request.preset.overridden(settings_of(request)),
+        },
         "agreement": exported.agreement.top1,
         "cosine": exported.agreement.cosine,
         "sqnr_db": exported.agreement.sqnr_db,

@@ -12,7 +12,7 @@ use hone_export::apply::teach::{self, Mode, Tuned};
 use hone_export::apply::{Applied, BundleFile, Embedded};
 use hone_export::data::{Options, Source};
 use hone_export::graph::cost::Limit;
-use hone_export::pipeline::{Precision, Request};
+use hone_export::pipeline::{Precision, Preset, Request};
 use hone_export::{Error, quantize};
 use hone_models as models;
 use hone_runtime::tune::Options as TuneOptions;
@@ -165,7 +165,9 @@ fn request(out: &Path, data: &Path) -> Result<Request, Error> {
         out: out.to_path_buf(),
         name: Some("glyphs".into()),
         cut: None,
+        preset: Preset::Generic,
         precision: Precision::Int8,
+        fixed_batch: false,
         quantize: quantize::Options::default(),
         calibration_rows: 235,
         least_agreement: 0.9,

@@ -115,6 +115,7 @@ impl Parts<'_> {
         let facts = serde_json::json!({
             "agreement": self.agreement,
             "cut": self.split.cut.tensor,
+            "preset": self.request.preset.name(),
             "calibration_rows": rows.len(),
             "source_file": self.request.model.file_name().and_then(|n| n.to_str()),
         })

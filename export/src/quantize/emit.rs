@@ -1,16 +1,16 @@
 //! The quantized network as an ONNX graph: QuantizeLinear and DequantizeLinear where runtimes fuse them.
 //!
 //! Activations have one Q → DQ pair a value, with scalar scale and zero point (a one-element vector keeps ONNX Runtime's addition from fusing).
-//! Weights are int8 initializers with one scale a row, biases int32 with scale = input scale × weight scale. An absorbed activation has no
+//! Weights are int8 initializers with one scale a row (or one in all), biases int32 with scale = input scale × weight scale. An absorbed activation has no
 //! node where its bounds are those of the output's range, which saturates there. The last dense layer gives float scores.
 
-use ndarray::{Array1, ArrayD, IxDyn};
+use ndarray::{Array1, ArrayD, Dimension as _, IxDyn};
 
-use super::Step;
 use super::equalize::Factors;
 use super::fit::Rounded;
 use super::network::{Network, Step as NetStep};
 use super::ranges::left_over;
+use super::{Options, Step};
 use crate::graph::{DType, Graph, Node, Op, Tensor, Value, ValueId};
 use crate::{Error, Result};
 
@@ -23,13 +23,24 @@ pub enum ActivationType {
     Int8,
 }
 
+impl ActivationType {
+    /// As the command line names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uint8 => "uint8",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// The QDQ graph with the network's inputs and outputs.
 pub(super) fn qdq(
     network: &Network,
     steps: &[Option<Step>],
     rounded: &[Option<Rounded>],
     factors: &Factors,
-    activations: ActivationType,
+    options: &Options,
 ) -> Result<Graph> {
     let source = &network.graph;
     let out = Graph {
@@ -42,7 +53,8 @@ pub(super) fn qdq(
         network,
         steps,
         factors,
-        activations,
+        activations: options.activations,
+        options,
         out,
         plain: vec![None; source.values.len()],
         read: vec![None; source.values.len()],
@@ -71,6 +83,7 @@ struct Emitter<'a> {
     network: &'a Network,
     steps: &'a [Option<Step>],
     factors: &'a Factors,
+    options: &'a Options,
     activations: ActivationType,
     out: Graph,
     /// For every value of the source: the emitted value before quantization.
@@ -190,12 +203,6 @@ impl Emitter<'_> {
         let x = self.operand(input)?;
         let name = &step.node.name;
         let outputs = rounded.scales.len();
-        let w = self.per_row(
-            &format!("{name}_weights"),
-            Tensor::I8(weights),
-            rounded.scales.clone(),
-            Tensor::I8(zeros(outputs)),
-        );
         let bias_scales: Vec<f32> = rounded.scales.iter().map(|s| s * unit).collect();
         let codes: Vec<i32> =
             rounded
@@ -207,17 +214,27 @@ impl Emitter<'_> {
                 })
                 .collect();
         let codes = Tensor::I32(Array1::from(codes).into_dyn());
-        let b = self.per_row(&format!("{name}_bias"), codes, bias_scales, Tensor::I32(zeros(outputs)));
+        let is_convolution = step.weighted.as_ref().is_some_and(|w| w.window.is_some());
+        // Runtimes know a scale of the whole tensor by its having no axis.
+        let shape = if self.options.weights.is_shared(is_convolution) { vec![] } else { vec![outputs] };
+        let w = self.constant(&format!("{name}_weights"), Tensor::I8(weights), &rounded.scales, &shape);
+        let b = self.constant(&format!("{name}_bias"), codes, &bias_scales, &shape);
         Ok(vec![Some(x), Some(w), Some(b)])
     }
 
-    /// An initializer with one scale for each index of axis 0, and its DequantizeLinear.
-    fn per_row(&mut self, name: &str, codes: Tensor, scales: Vec<f32>, zero_points: Tensor) -> ValueId {
-        let shape = Some(codes.shape().iter().map(|&n| crate::graph::Dim::Fixed(n)).collect());
+    /// An initializer around 0 with one scale for each index of axis 0, or with one in all where `shape` is empty, and its DequantizeLinear.
+    fn constant(&mut self, name: &str, codes: Tensor, scales: &[f32], shape: &[usize]) -> ValueId {
+        let zero_points = match codes {
+            Tensor::I8(_) => Tensor::I8(zeros(shape)),
+            _ => Tensor::I32(zeros(shape)),
+        };
+        let scales = ArrayD::from_shape_fn(IxDyn(shape), |index| scales[index.slice().first().copied().unwrap_or(0)]);
+        let dims = codes.shape().iter().map(|&n| crate::graph::Dim::Fixed(n)).collect();
         let codes = self.out.add_constant(&format!("{name}_codes"), codes);
-        let scale = self.out.add_constant(&format!("{name}_scale"), Tensor::F32(Array1::from(scales).into_dyn()));
+        let scale = self.out.add_constant(&format!("{name}_scale"), Tensor::F32(scales));
         let zero_point = self.out.add_constant(&format!("{name}_zero_point"), zero_points);
-        let read = self.out.add_value(Value { name: name.to_owned(), dtype: Some(DType::F32), shape, constant: None });
+        let read = Value { name: name.to_owned(), dtype: Some(DType::F32), shape: Some(dims), constant: None };
+        let read = self.out.add_value(read);
         self.push(
             &format!("{name}_dequantize"),
             Op::DequantizeLinear { axis: 0 },
@@ -277,6 +294,6 @@ fn to_int8(code: u8) -> i8 {
     (i16::from(code) - 128) as i8
 }
 
-fn zeros<T: Clone + Default>(len: usize) -> ArrayD<T> {
-    ArrayD::from_elem(IxDyn(&[len]), T::default())
+fn zeros<T: Clone + Default>(shape: &[usize]) -> ArrayD<T> {
+    ArrayD::from_elem(IxDyn(shape), T::default())
 }

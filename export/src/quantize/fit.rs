@@ -122,16 +122,22 @@ pub(super) struct Rounded {
     pub strength: f64,
 }
 
-/// Fits and rounds. `original` is [O, K]; `input_scale` is the step of the layer's input. With `compensate` false the original
-/// weights are rounded to nearest, and only the bias is corrected.
-pub(super) fn fit(
-    original: &Array2<f32>,
-    bias: &[f32],
-    moments: &LayerMoments,
-    input_scale: f32,
-    compensate: bool,
-    weight_max: f64,
-) -> Rounded {
+/// How [`fit`] rounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// The step of the layer's input.
+    pub input_scale: f32,
+    /// Whether errors are fed back; otherwise the original weights are rounded to nearest, and only the bias is corrected.
+    pub compensate: bool,
+    /// Largest magnitude of a stored weight.
+    pub weight_max: f64,
+    /// Whether all outputs share one scale.
+    pub one_scale: bool,
+}
+
+/// Fits and rounds. `original` is [O, K].
+pub(super) fn fit(original: &Array2<f32>, bias: &[f32], moments: &LayerMoments, how: How) -> Rounded {
+    let How { input_scale, compensate, weight_max, one_scale } = how;
     let groups = moments.groups.len();
     let per_group = original.nrows() / groups;
     let k = original.ncols();
@@ -147,18 +153,24 @@ pub(super) fn fit(
         bias: vec![0.0; original.nrows()],
         strength,
     };
-    for (g, m) in whole.iter().enumerate() {
-        let w = ridge(&start[g], m, strength * units(m)).unwrap_or_else(|| start[g].clone());
-        let scales: Vec<f64> = (0..per_group)
-            .map(|o| {
-                let top = w.row(o).iter().fold(0.0f64, |a, v| a.max(v.abs()));
-                let for_bias = f64::from(bias[g * per_group + o].abs()) / (f64::from(input_scale) * f64::from(1 << 30));
-                (top / weight_max).max(for_bias).max(1e-12)
-            })
-            .collect();
+    let fitted: Vec<Array2<f64>> = (whole.iter().zip(&start))
+        .map(|(m, start)| ridge(start, m, strength * units(m)).unwrap_or_else(|| start.clone()))
+        .collect();
+    let own_scales = fitted.iter().flat_map(|w| w.rows()).zip(bias).map(|(row, bias)| {
+        let top = row.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+        let for_bias = f64::from(bias.abs()) / (f64::from(input_scale) * f64::from(1 << 30));
+        (top / weight_max).max(for_bias).max(1e-12)
+    });
+    let mut all_scales: Vec<f64> = own_scales.collect();
+    if one_scale {
+        let largest = all_scales.iter().copied().fold(0.0, f64::max);
+        all_scales.fill(largest);
+    }
+    for (g, (m, w)) in whole.iter().zip(&fitted).enumerate() {
+        let scales = &all_scales[g * per_group..(g + 1) * per_group];
         let damping = strength.min(DAMPING.1).max(DAMPING.0) * units(m);
-        let rounded = compensate.then(|| compensated(&w, &scales, m, damping, weight_max)).flatten();
-        let rounded = rounded.unwrap_or_else(|| nearest(&w, &scales, weight_max));
+        let rounded = compensate.then(|| compensated(w, scales, m, damping, weight_max)).flatten();
+        let rounded = rounded.unwrap_or_else(|| nearest(w, scales, weight_max));
         for o in 0..per_group {
             let row = g * per_group + o;
             // Steps, as they will be stored: an f32 scale.
@@ -276,6 +288,10 @@ mod tests {
         }
     }
 
+    fn how(compensate: bool) -> How {
+        How { input_scale: 0.01, compensate, weight_max: 127.0, one_scale: false }
+    }
+
     fn error(rounded: &Rounded, x: &Array2<f32>, w: &Array2<f32>) -> f64 {
         let dequantized =
             Array2::from_shape_fn(w.dim(), |(o, i)| f32::from(rounded.weights[[o, i]]) * rounded.scales[o]);
@@ -291,8 +307,8 @@ mod tests {
         let (x, w) = (inputs(24, 400), inputs(6, 24).mapv(|v| v * 0.2));
         let w = w.slice(s![.., ..24]).to_owned();
         let moments = layer(&x, &w);
-        let compensated = error(&fit(&w, &[0.0; 6], &moments, 0.01, true, 127.0), &x, &w);
-        let nearest = error(&fit(&w, &[0.0; 6], &moments, 0.01, false, 127.0), &x, &w);
+        let compensated = error(&fit(&w, &[0.0; 6], &moments, how(true)), &x, &w);
+        let nearest = error(&fit(&w, &[0.0; 6], &moments, how(false)), &x, &w);
         assert!(compensated < 0.7 * nearest, "{compensated} against {nearest}");
     }
 
@@ -300,7 +316,7 @@ mod tests {
     fn the_mean_is_exact_after_the_bias_correction() {
         let x = inputs(10, 200).mapv(|v| v + 0.4);
         let w = inputs(3, 10);
-        let rounded = fit(&w, &[0.0; 3], &layer(&x, &w), 0.01, false, 127.0);
+        let rounded = fit(&w, &[0.0; 3], &layer(&x, &w), how(false));
         let wq = Array2::from_shape_fn(w.dim(), |(o, i)| f32::from(rounded.weights[[o, i]]) * rounded.scales[o]);
         let difference = w.dot(&x) - wq.dot(&x);
         for (o, row) in difference.rows().into_iter().enumerate() {
@@ -312,8 +328,26 @@ mod tests {
     fn inputs_without_variance_leave_the_weights_alone() {
         let x = Array2::from_elem((4, 50), 0.5);
         let w = inputs(2, 4);
-        let rounded = fit(&w, &[0.0; 2], &layer(&x, &w), 0.01, true, 127.0);
+        let rounded = fit(&w, &[0.0; 2], &layer(&x, &w), how(true));
         assert!(error(&rounded, &x, &w) < 1e-6);
         assert!(rounded.weights.iter().all(|&q| q != -128));
+    }
+
+    #[test]
+    fn one_scale_for_all_outputs_is_the_largest_and_its_errors_are_fed_back_too() {
+        let x = inputs(24, 400);
+        // Rows of very different sizes: what one scale costs.
+        let mut w = inputs(6, 24);
+        for (i, mut row) in w.rows_mut().into_iter().enumerate() {
+            row *= 0.5f32.powi(i as i32);
+        }
+        let moments = layer(&x, &w);
+        let run = |one_scale, compensate| fit(&w, &[0.0; 6], &moments, How { one_scale, ..how(compensate) });
+        let (own, shared, nearest) = (run(false, true), run(true, true), run(true, false));
+        let largest = own.scales.iter().copied().fold(0.0, f32::max);
+        assert!(shared.scales.iter().all(|&s| s == shared.scales[0]), "{:?}", shared.scales);
+        assert!((shared.scales[0] / largest - 1.0).abs() < 0.05, "{} and {largest}", shared.scales[0]);
+        let errors = [&own, &shared, &nearest].map(|r| error(r, &x, &w));
+        assert!(errors[0] < errors[1] && errors[1] < 0.7 * errors[2], "{errors:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 use ndarray::Array2;
 
+use super::{Options, Scores};
 use crate::graph::{Graph, Node, Op, Tensor, ValueId, op::Window};
 use crate::{Error, Result};
 
@@ -66,15 +67,19 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Builds the steps; `embedding` is always stored quantized.
-    pub fn new(graph: &Graph, embedding: ValueId) -> Result<Self> {
+    /// Builds the steps; `embedding` is always stored quantized, the other outputs where the options say so.
+    pub fn new(graph: &Graph, embedding: ValueId, options: &Options) -> Result<Self> {
         let mut graph = graph.clone();
         dense_classifiers(&mut graph);
         let mut steps = absorb_activations(&graph, embedding)?;
-        mark_quantized(&graph, &mut steps, embedding);
+        let mut ends = vec![embedding];
+        if options.scores == Scores::Quantized {
+            ends.extend(&graph.outputs);
+        }
+        mark_quantized(&graph, &mut steps, &ends);
         let (readers, maker) = links(&graph, &steps);
-        let stored = stored_values(&graph, &steps, &readers, embedding);
-        let share = shared_scales(&graph, &steps, &stored);
+        let stored = stored_values(&graph, &steps, &readers, &ends);
+        let share = shared_scales(&graph, &steps, &stored, options.prescribed_steps);
         Ok(Self { graph, steps, stored, share, readers, maker })
     }
 
@@ -214,10 +219,10 @@ fn weights(graph: &Graph, node: &Node) -> Result<Option<Weighted>> {
     Ok(Some(Weighted { matrix, bias, groups, window, shape }))
 }
 
-/// A step is quantized when a weighted layer or the embedding depends on it.
-fn mark_quantized(graph: &Graph, steps: &mut [Step], embedding: ValueId) {
+/// A step is quantized when a weighted layer or one of the `ends` depends on it.
+fn mark_quantized(graph: &Graph, steps: &mut [Step], ends: &[ValueId]) {
     let mut needed = vec![false; graph.values.len()];
-    needed[embedding.0] = true;
+    ends.iter().for_each(|end| needed[end.0] = true);
     for step in steps.iter_mut().rev() {
         step.quantized = step.weighted.is_some() || step.node.outputs.iter().any(|o| needed[o.0]);
         if step.quantized {
@@ -245,8 +250,8 @@ fn links(graph: &Graph, steps: &[Step]) -> (Vec<Vec<usize>>, Vec<Option<usize>>)
 }
 
 /// Float values that quantized steps read, what convolutions give (integer kernels need a quantized output; only dense layers have
-/// one with a float output), and the embedding.
-fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], embedding: ValueId) -> Vec<bool> {
+/// one with a float output), and the `ends`.
+fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], ends: &[ValueId]) -> Vec<bool> {
     let is_float = |v: usize| {
         !matches!(
             graph.values[v].dtype,
@@ -267,7 +272,7 @@ fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], embeddin
                 });
                 step.quantized && is_data
             });
-            (read || from_convolution[v] || v == embedding.0) && is_float(v)
+            (read || from_convolution[v] || ends.contains(&ValueId(v))) && is_float(v)
         })
         .collect()
 }
@@ -308,10 +313,14 @@ pub(super) fn keeps_values(op: &Op) -> bool {
     }
 }
 
-fn shared_scales(graph: &Graph, steps: &[Step], stored: &[bool]) -> Vec<usize> {
+fn shared_scales(graph: &Graph, steps: &[Step], stored: &[bool], with_pools: bool) -> Vec<usize> {
     let mut share: Vec<usize> = (0..graph.values.len()).collect();
     for step in steps {
-        let shares = keeps_values(&step.node.op) || matches!(step.node.op, Op::Concat { .. } | Op::LeakyRelu { .. });
+        // Over everything it is TFLite's MEAN, whose scales are free.
+        let is_pool = matches!(step.node.op, Op::AveragePool { .. });
+        let shares = keeps_values(&step.node.op)
+            || matches!(step.node.op, Op::Concat { .. } | Op::LeakyRelu { .. })
+            || (with_pools && is_pool);
         let Some(Some(first)) = step.node.inputs.first() else { continue };
         if !shares || !stored[first.0] {
             continue;

@@ -7,8 +7,8 @@ use crate::graph::{Op, ValueId};
 /// (low, high) of every value; `None` where nothing was measured.
 pub(super) type Measured = Vec<Option<(f32, f32)>>;
 
-/// A step for every value that is stored quantized.
-pub(super) fn steps(network: &Network, measured: &Measured) -> Vec<Option<Step>> {
+/// A step for every value that is stored quantized. With `prescribed`, softmax, sigmoid and tanh have the steps of [`prescribed_step`].
+pub(super) fn steps(network: &Network, measured: &Measured, prescribed: bool) -> Vec<Option<Step>> {
     let values = network.graph.values.len();
     // Per shared class: the union of what its makers give; what only moves values does not count.
     let mut union: Vec<Option<(f32, f32)>> = vec![None; values];
@@ -24,9 +24,29 @@ pub(super) fn steps(network: &Network, measured: &Measured) -> Vec<Option<Step>>
     (0..values)
         .map(|v| {
             let (low, high) = network.stored[v].then(|| union[network.share[v]].or(measured[v]))??;
-            Some(Step::covering(low, high))
+            let fixed = if prescribed { prescribed_for(network, v) } else { None };
+            Some(fixed.unwrap_or_else(|| Step::covering(low, high)))
         })
         .collect()
+}
+
+/// The step that is prescribed for all values that share one with `v`; `None` where there is none, or not for all of them.
+fn prescribed_for(network: &Network, v: usize) -> Option<Step> {
+    let members = (0..network.share.len()).filter(|&u| network.stored[u] && network.share[u] == network.share[v]);
+    let mut made = members.filter(|&u| !moves_values(network, u));
+    let step = |u: usize| prescribed_step(&network.steps[network.maker[u]?].node.op);
+    let first = step(made.next()?)?;
+    made.all(|u| step(u) == Some(first)).then_some(first)
+}
+
+/// Steps of the operators whose results lie in known bounds: (1/256, −128) for softmax and sigmoid, (1/128, 0) for tanh, as int8
+/// (TensorFlow Lite 8-bit quantization specification).
+fn prescribed_step(op: &Op) -> Option<Step> {
+    match op {
+        Op::Softmax { .. } | Op::Sigmoid => Some(Step { scale: 1.0 / 256.0, zero_point: 0 }),
+        Op::Tanh => Some(Step { scale: 1.0 / 128.0, zero_point: 128 }),
+        _ => None,
+    }
 }
 
 fn moves_values(network: &Network, v: usize) -> bool {

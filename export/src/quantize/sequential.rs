@@ -368,7 +368,13 @@ impl<'a> Walk<'a> {
         let moments = LayerMoments { groups, x_offset: offsets.x_offset, t_offset: offsets.t_offset };
         let input = t.step.node.inputs[0].ok_or_else(|| missing(&t.network.graph, t.step))?;
         let scale = t.steps[input.0].ok_or_else(|| missing(&t.network.graph, t.step))?.scale;
-        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, scale, compensate, options.weight_max()))
+        let how = fit::How {
+            input_scale: scale,
+            compensate,
+            weight_max: options.weight_max(),
+            one_scale: options.weights.is_shared(t.weighted.window.is_some()),
+        };
+        Ok(fit::fit(&t.weighted.matrix, &t.weighted.bias, &moments, how))
     }
 
     /// One row's columns and targets: their means per group when `into` is `None`, otherwise added to its moments (the second ones
