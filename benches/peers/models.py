@@ -15,10 +15,8 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from shared import DATA, HONE, MODELS, hone, need_shared, run, session
+from shared import DATA, GESTURES, HONE, KWS_STEP, KWS_ZERO, MODELS, hone, need_shared, run, session
 
-KWS_STEP, KWS_ZERO = np.float32(0.5847029089927673), 83
-GESTURES = "tensor:perm=1:0,axis=1,scale=1/8:1/8:1/8:1/4000:1/4000:1/4000,offset=0.5"
 load = lambda *path: np.load(DATA.joinpath(*path))
 channels_first = lambda x: np.ascontiguousarray(np.float32(x).transpose(0, 3, 1, 2))
 
@@ -214,4 +212,5 @@ def main():
                 extra(tmp)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 EXAMPLES = TARGET / "release" / "examples"
 HONE = os.environ.get("HONE", str(TARGET / "release" / "hone"))
 MODELS, DATA = SHARED / "models", SHARED / "data"
+# Stored keywords are quantized MFCC; gestures are [time, axis], in g and degrees a second.
+KWS_STEP, KWS_ZERO = np.float32(0.5847029089927673), 83
+GESTURES = "tensor:perm=1:0,axis=1,scale=1/8:1/8:1/8:1/4000:1/4000:1/4000,offset=0.5"
 
 
 def need_shared():
