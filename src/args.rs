@@ -445,9 +445,9 @@ pub enum Head {
     Move {
         #[command(flatten)]
         target: HeadTarget,
-        /// Provider that it was tuned on
-        #[arg(long, value_name = "NAME", default_value = "native")]
-        from: String,
+        /// Provider that it was tuned on (default: what the store says, or native)
+        #[arg(long, value_name = "NAME")]
+        from: Option<String>,
         /// Provider that it is to answer for
         #[arg(long, value_name = "NAME")]
         provider: String,

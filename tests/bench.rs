@@ -98,11 +98,19 @@ fn a_slower_provider_is_told_from_noise() {
     let line = format!("{bench} --compare old.json --fail-on-regression");
     let failed = hone(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(failed.status.code(), Some(1));
+    // What could not be compared does not pass.
+    let mut nothing = earlier.clone();
+    nothing["rows"] = json!([]);
+    write(&nothing);
+    let failed = hone(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("nothing to compare native int8 with"));
+    earlier["bundle"]["fingerprint"] = json!("0");
     earlier["machine"]["cpu"] = json!("abacus");
     write(&earlier);
     let elsewhere = hone(folder.path(), &format!("{bench} --compare old.json").split_whitespace().collect::<Vec<_>>());
     let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
-    assert!(said.contains("another machine: abacus"), "{said}");
+    assert!(said.contains("another machine: abacus") && said.contains("another backbone"), "{said}");
 }
 
 #[test]
@@ -131,6 +139,10 @@ fn what_does_not_run_is_told_apart() {
     std::fs::write(lab.path("old.json"), "{}").unwrap();
     lab.run("bench glyphs.hone --compare old.json").fails("malformed", &["old.json", "hone bench --json"]);
     lab.run("bench glyphs.hone --compare none.json").fails("io", &["none.json"]);
+    lab.run("bench glyphs.hone --compare /dev/zero").fails("malformed", &["/dev/zero"]);
+    lab.run("bench glyphs.hone --threads 100000").fails("setting", &["--threads"]);
+    lab.run("bench glyphs.hone --batch 18446744073709551615").fails("setting", &["--batch"]);
+    lab.run("bench glyphs.hone --scenario offline --runs 5").fails("setting", &["single-stream"]);
     lab.run("bench glyphs.hone --runs 0").fails("setting", &["--runs"]);
     lab.run("bench glyphs.hone --seconds 0").fails("setting", &["--seconds"]);
     lab.run("bench glyphs.hone --runs 2 --html missing/page.html").fails("io", &["missing"]);

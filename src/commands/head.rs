@@ -60,8 +60,11 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
         #[cfg(feature = "bench")]
         Head::Move { from, provider, data, options, min_agreement, dry_run, library, .. } => {
             let inputs = applied.inputs(&mut options.open(data)?)?;
-            let way = move_to::Way { from, to: provider, limit: *min_agreement, dry_run: *dry_run };
-            move_to::run(&mut open(&applied, target, None)?, &target.bundle, &way, &inputs, library, ui)?;
+            let way = move_to::Way { from: from.as_deref(), to: provider, limit: *min_agreement, dry_run: *dry_run };
+            let mut session = open(&applied, target, None)?;
+            if !move_to::run(&mut session, &target.bundle, &way, &inputs, library, ui)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         #[cfg(feature = "export")]
         Head::ExportOnnx { out, force, .. } => export_onnx::run(&applied, target, out, *force, ui)?,

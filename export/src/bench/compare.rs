@@ -17,9 +17,21 @@ const FLOOR: f64 = 0.01;
 pub struct Earlier {
     /// What it was measured on.
     pub machine: Machine,
+    /// Of what.
+    pub bundle: OfBundle,
     /// Its lines.
     pub rows: Vec<Line>,
 }
+
+/// The bundle of an earlier bench.
+#[derive(Debug, Clone, Deserialize)]
+pub struct OfBundle {
+    /// Of its backbone.
+    pub fingerprint: String,
+}
+
+/// Largest file of an earlier bench, in bytes.
+const LIMIT_BYTES: u64 = 64 << 20;
 
 impl Earlier {
     /// Reads what `hone bench --json` printed.
@@ -27,6 +39,10 @@ impl Earlier {
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] for anything else.
     pub fn read(path: &Path) -> Result<Self> {
+        let meta = std::fs::metadata(path).map_err(Error::io(path))?;
+        if !meta.is_file() || meta.len() > LIMIT_BYTES {
+            return Err(Error::malformed(path, format!("not a plain file of at most {LIMIT_BYTES} bytes")));
+        }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         serde_json::from_str(&text)
             .map_err(|e| Error::malformed(path, format!("not what `hone bench --json` prints: {e}")))
@@ -59,7 +75,8 @@ pub fn compare(new: &[Line], old: &[Line]) -> Vec<Change> {
         let same = |other: &&Line| other.provider == line.provider && other.precision == line.precision;
         let before = old.iter().find(same)?;
         let (ratio, interval) = ratio(&line.rounds_us.concat(), &before.rounds_us.concat())?;
-        let noise = line.noise.unwrap_or(0.0).max(before.noise.unwrap_or(0.0)).max(FLOOR);
+        let known = |line: &Line| line.noise.filter(|noise| (0.0..=1.0).contains(noise)).unwrap_or(0.0);
+        let noise = known(line).max(known(before)).max(FLOOR);
         let verdict = if interval[0] > 1.0 + noise {
             "slower"
         } else if interval[1] < 1.0 / (1.0 + noise) {

@@ -64,7 +64,10 @@ pub fn cross(
         if seen[class] <= shots { taught.push(row) } else { others.push(row) }
     }
     if let Some(class) = (0..classes.len()).find(|&class| seen[class] > 0 && seen[class] <= shots) {
-        let why = format!("class '{}' has {} rows: none is left to try a head on", classes[class], seen[class]);
+        let why = format!(
+            "class '{}' has {} rows: none is left to try a head on; use fewer shots, or more rows (--limit)",
+            classes[class], seen[class]
+        );
         return Err(Error::Setting { name: "--cross".into(), why });
     }
     let spec = bundle.embedding;

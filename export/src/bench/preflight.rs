@@ -128,7 +128,9 @@ pub fn known(bundle: &Bundle<'_>) -> std::collections::HashMap<String, Known> {
             let has_float_output = output.is_some_and(|value| value.dtype == Some(DType::F32));
             (node.name.clone(), Known { macs: cost.macs, output: text, has_float_output })
         });
-        nodes.collect()
+        let known: std::collections::HashMap<String, Known> = nodes.collect();
+        // Names that several nodes share say nothing.
+        if known.len() == graph.nodes.len() { known } else { Default::default() }
     }
     #[cfg(not(feature = "onnx"))]
     {
@@ -175,7 +177,10 @@ pub fn judge(
         },
         nodes_taken: taken,
         nodes: all,
-        mac_share: (total > 0).then(|| 1.0 - left_macs as f64 / total as f64),
+        mac_share: match taken {
+            0 => Some(0.0),
+            _ => (total > 0).then(|| 1.0 - left_macs as f64 / total as f64),
+        },
         partitions: match parts.iter().filter(is_own).count() {
             // It lists its own kernels' nodes one by one.
             several if wanted == OWN => several.min(1),

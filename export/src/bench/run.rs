@@ -162,8 +162,10 @@ impl Worker {
         self.asks = None;
         let status = self.child.wait().map_or_else(|_| "in an unknown way".to_owned(), |status| status.to_string());
         let said = self.said();
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        Error::worker(format!("its process ended ({status}): {last}"))
+        // Behind "panicked at FILE:LINE:" stands why, and after it only advice.
+        let panicked = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        Error::worker(format!("its process ended ({status}): {}", panicked.or(last).unwrap_or("it said nothing")))
     }
 
     /// All that it and its libraries wrote to standard error.
@@ -200,6 +202,7 @@ struct Station {
     rounds: Vec<Vec<f64>>,
     waited: Vec<f64>,
     throughput: Vec<Throughput>,
+    troubles: Vec<String>,
 }
 
 impl Station {
@@ -226,7 +229,7 @@ impl Station {
         let plan = (0..rounds * processes).map(|slot| (runs + slot) / (rounds * processes)).rev().collect();
         let rounds = vec![Vec::new(); processes];
         let (provider, times, waited) = (provider.to_owned(), Vec::new(), Vec::new());
-        Ok(Self { provider, workers, warm, plan, times, rounds, waited, throughput: Vec::new() })
+        Ok(Self { provider, workers, warm, plan, times, rounds, waited, throughput: Vec::new(), troubles: Vec::new() })
     }
 
     /// Round `number`, on each process; nothing beyond the last.
@@ -244,8 +247,13 @@ impl Station {
 
     fn offline(&mut self, threads: usize, batch: usize, ms: f64) -> Result<()> {
         if let Some((worker, _)) = self.workers.first_mut() {
-            let Offline { rows_per_s } = worker.ask(&Request::Offline { threads, batch, ms })?;
-            self.throughput.push(Throughput { threads, batch, rows_per_s });
+            // What was measured before stays, whatever becomes of this.
+            match worker.ask(&Request::Offline { threads, batch, ms }) {
+                Ok(Offline { rows_per_s }) => self.throughput.push(Throughput { threads, batch, rows_per_s }),
+                Err(error) => {
+                    self.troubles.push(format!("no throughput of {threads} threads and {batch} rows: {error}"))
+                }
+            }
         }
         Ok(())
     }
@@ -296,7 +304,7 @@ impl Station {
 
     /// What speaks against the times.
     fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
+        let mut doubts = self.troubles.clone();
         let rounds = self.rounds.iter().map(Vec::len).min().unwrap_or(0);
         if rounds < FEWEST_ROUNDS {
             doubts.push(format!("{rounds} rounds are too few to tell; at least {FEWEST_ROUNDS} are needed (--runs)"));

@@ -66,7 +66,8 @@ pub fn ratio(new: &[f64], old: &[f64]) -> Option<(f64, [f64; 2])> {
         return None;
     }
     let mut draws = Draws(0x9e37_79b9_7f4a_7c15);
-    Some((a / b, middle_95((0..RESAMPLES).map(|_| draws.median_of(new) / draws.median_of(old)).collect())))
+    let interval = middle_95((0..RESAMPLES).map(|_| draws.median_of(new) / draws.median_of(old)).collect());
+    [a / b, interval[0], interval[1]].iter().all(|v| v.is_finite()).then_some((a / b, interval))
 }
 
 /// Distance of the quartiles over the median.
@@ -144,6 +145,7 @@ mod tests {
         let (_, [low, high]) = ratio(&noisy(20, 3.0), &old).unwrap();
         assert!(low <= 1.0 && high >= 1.0);
         assert_eq!(ratio(&[0.0; 5], &old), None);
+        assert_eq!(ratio(&[100.0; 5], &[1e-308; 5]), None, "beyond what a number can hold");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::path::Path;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hone_runtime::Backbone;
@@ -27,6 +27,11 @@ use crate::{Error, Result};
 
 /// Blocks of runs of an operator, of whose times the median counts.
 const PROFILE_BLOCKS: usize = 9;
+
+/// What threads that are warm are told: nothing yet, to begin, to end.
+const WAIT: u8 = 0;
+const GO: u8 = 1;
+const STOP: u8 = 2;
 
 /// What a worker runs.
 #[derive(Debug, Clone, Copy)]
@@ -211,12 +216,18 @@ impl<'b> Worker<'b> {
     fn offline(&self, threads: usize, batch: usize, ms: f64) -> Result<Offline> {
         let (threads, batch) = (threads.max(1), batch.max(1));
         let inputs: Vec<f32> = self.inputs.iter().copied().cycle().take(batch * self.elements).collect();
-        let (barrier, length) = (Barrier::new(threads), Duration::from_secs_f64(ms / 1e3));
+        let length = Duration::from_secs_f64(ms / 1e3);
+        let (ready, signal) = (AtomicUsize::new(0), AtomicU8::new(WAIT));
         // Everybody begins together and stops at the first run that ends beyond the time.
         let timed = |mut run: Box<dyn FnMut() -> Result<()> + '_>| -> Result<f64> {
-            let warm = run();
-            barrier.wait();
-            warm?;
+            run()?;
+            ready.fetch_add(1, Ordering::SeqCst);
+            while signal.load(Ordering::SeqCst) == WAIT {
+                std::thread::yield_now();
+            }
+            if signal.load(Ordering::SeqCst) == STOP {
+                return Err(Error::worker("another thread failed"));
+            }
             let (start, mut rows) = (Instant::now(), 0);
             while start.elapsed() < length {
                 run()?;
@@ -225,25 +236,48 @@ impl<'b> Worker<'b> {
             Ok(rows as f64 / start.elapsed().as_secs_f64())
         };
         let each = std::thread::scope(|scope| {
-            let inputs = &inputs;
-            let timed = &timed;
-            let started: Vec<_> = (0..threads)
-                .map(|_| match &self.subject {
+            let (inputs, timed) = (&inputs, &timed);
+            let mut started = Vec::with_capacity(threads);
+            let mut refused = None;
+            for _ in 0..threads {
+                let builder = std::thread::Builder::new();
+                let spawned = match &self.subject {
                     Subject::Bundle { bundle, backbone, row } => {
                         let (mut backbone, head) = (backbone.clone(), bundle.head);
                         let mut rows = vec![0; row.len() * batch];
-                        scope.spawn(move || timed(Box::new(move || infer(&mut backbone, head, inputs, &mut rows))))
+                        let work = move || timed(Box::new(move || infer(&mut backbone, head, inputs, &mut rows)));
+                        builder.spawn_scoped(scope, work)
                     }
                     #[cfg(feature = "onnx")]
-                    Subject::Original(model) => scope.spawn(move || {
+                    Subject::Original(model) => builder.spawn_scoped(scope, move || {
                         timed(Box::new(move || {
                             let mut rows = inputs.chunks_exact(self.elements);
                             rows.try_for_each(|input| model.scores(input).map(|s| drop(std::hint::black_box(s))))
                         }))
                     }),
-                })
-                .collect();
-            started.into_iter().map(join).collect::<Result<Vec<f64>>>()
+                };
+                match spawned {
+                    Ok(handle) => started.push(handle),
+                    Err(error) => {
+                        refused = Some(Error::worker(format!("{threads} threads cannot be had: {error}")));
+                        break;
+                    }
+                }
+            }
+            // Until all are warm, or one has ended before it was.
+            while refused.is_none()
+                && ready.load(Ordering::SeqCst) < threads
+                && !started.iter().any(|t| t.is_finished())
+            {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            let all = refused.is_none() && ready.load(Ordering::SeqCst) == threads;
+            signal.store(if all { GO } else { STOP }, Ordering::SeqCst);
+            let ended: Vec<Result<f64>> = started.into_iter().map(join).collect();
+            match refused {
+                Some(error) => Err(error),
+                None => ended.into_iter().collect::<Result<Vec<f64>>>(),
+            }
         })?;
         Ok(Offline { rows_per_s: each.iter().sum() })
     }

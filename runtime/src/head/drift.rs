@@ -9,7 +9,7 @@ use core::fmt;
 #[allow(unused_imports, reason = "Vec")]
 use crate::prelude::*;
 
-use super::{HeadParts, HeadView, WeightRow, Weights};
+use super::{HeadParts, HeadView, Kind, WeightRow, Weights};
 use crate::error::{Error, Result};
 use crate::tensor::Rows;
 
@@ -47,11 +47,14 @@ impl HeadView<'_> {
     /// embeddings of the same inputs on the provider that it was tuned on (`there`) and on the other one (`here`).
     ///
     /// # Errors
-    /// [`Error::ZeroShots`] without rows, [`Error::Shape`] for different numbers of rows or rows of another backbone,
+    /// [`Error::ZeroShots`] without rows, [`Error::OneClass`] where all rows get the same answer, [`Error::Malformed`] for a regression head, [`Error::Shape`] for different numbers of rows or rows of another backbone,
     /// [`Error::NonFinite`] for f16 rows that are.
     pub fn recentred(&self, there: Rows<'_>, here: Rows<'_>) -> Result<(Vec<u8>, Drift)> {
         if there.is_empty() {
             return Err(Error::ZeroShots);
+        }
+        if self.kind() == Kind::Regression {
+            return Err(Error::Malformed { what: "head", why: "its outputs are values, not classes" });
         }
         if there.len() != here.len() {
             return Err(Error::Shape { what: "rows of the other provider", expected: there.len(), got: here.len() });
@@ -74,16 +77,30 @@ impl HeadView<'_> {
             .collect();
         let record = self.with_bias(&bias)?;
         let moved = HeadView::parse(&record)?;
-        let (mut same, mut same_moved) = (0, 0);
+        let (mut same, mut same_moved, mut first, mut several) = (0, 0, None, false);
         for (there, here) in there.iter().zip(here.iter()) {
-            let expected = self.predict(there)?.class;
-            same += usize::from(self.predict(here)?.class == expected);
-            same_moved += usize::from(moved.predict(here)?.class == expected);
+            let expected = self.answer(there, &mut before)?;
+            same += usize::from(self.answer(here, &mut before)? == expected);
+            same_moved += usize::from(moved.answer(here, &mut before)? == expected);
+            several |= *first.get_or_insert_with(|| expected.clone()) != expected;
+        }
+        // Of one class alone every answer could stay the same, and the others be lost.
+        if !several && classes > 1 {
+            return Err(Error::OneClass);
         }
         let share = |same: usize| (same as f64 / count) as f32;
         let largest_shift = shifts.iter().map(|shift| (shift / count).abs() as f32).fold(0.0, f32::max);
         let drift = Drift { rows: there.len(), agreement: share(same), recentred: share(same_moved), largest_shift };
         Ok((record, drift))
+    }
+
+    /// The classes that a row has: the best one, or for labels that do not exclude each other all that are more likely than not.
+    fn answer(&self, row: &[u8], logits: &mut [f32]) -> Result<Vec<usize>> {
+        if self.kind() != Kind::Sigmoid {
+            return Ok(vec![self.predict(row)?.class]);
+        }
+        self.logits(row, logits)?;
+        Ok(logits.iter().enumerate().filter(|(_, logit)| **logit > 0.0).map(|(class, _)| class).collect())
     }
 
     /// The record of this head with other biases.
@@ -110,7 +127,6 @@ impl HeadView<'_> {
 mod tests {
     use super::*;
     use crate::backbone::Fingerprint;
-    use crate::head::Kind;
     use crate::quant::{EmbeddingKind, EmbeddingSpec, QuantParams};
 
     fn head() -> Vec<u8> {
@@ -162,6 +178,8 @@ mod tests {
         assert_eq!(head.recentred(Rows::new(&there, 2).unwrap(), short).unwrap_err().code(), "shape");
         let none = Rows::new(&[], 2).unwrap();
         assert_eq!(head.recentred(none, none).unwrap_err().code(), "zero-shots");
+        let alike = Rows::new(&there[..2], 2).unwrap();
+        assert_eq!(head.recentred(alike, alike).unwrap_err().code(), "one-class");
         let wide = Rows::new(&there, 4).unwrap();
         assert_eq!(head.recentred(wide, wide).unwrap_err().code(), "shape");
     }

@@ -4,7 +4,6 @@ use hone_export::apply::latency;
 use hone_export::bench::Machine;
 use hone_export::bench::cross::Cross;
 use hone_export::bench::profile::side_by_side;
-use hone_export::bench::run::Line;
 use hone_export::report::Table;
 use hone_runtime::head::drift::AGREEMENT_LIMIT;
 
@@ -111,20 +110,19 @@ pub fn rest_table(document: &Document) -> Table {
 }
 
 pub fn print_changes(document: &Document, before: &Machine, ui: &Ui) {
-    let changes = document.changes.as_deref().unwrap_or_default();
     ui.table(&changes_table(document));
-    let now = &document.machine;
-    if (&before.cpu, &before.kernel, before.processors) != (&now.cpu, &now.kernel, now.processors) {
+    if document.same_machine == Some(false) {
         ui.warn(format!(
             "the earlier bench ran on another machine: {}, {} processors, kernels {}",
             before.cpu, before.processors, before.kernel
         ));
     }
-    let missing = |line: &&Line| !changes.iter().any(|c| c.provider == line.provider && c.precision == line.precision);
-    for line in document.rows.iter().filter(missing) {
-        ui.say(format!(
-            "nothing to compare {} {} with: the earlier bench has no such line, or either has fewer than 3 rounds",
-            line.provider, line.precision
+    if document.same_bundle == Some(false) {
+        ui.warn("the earlier bench was of another backbone");
+    }
+    for line in &document.uncompared {
+        ui.warn(format!(
+            "nothing to compare {line} with: the earlier bench has no such line, or either has fewer than 3 rounds"
         ));
     }
 }

@@ -16,12 +16,14 @@ use crate::ui::Ui;
 
 /// From where to where.
 pub struct Way<'a> {
-    pub from: &'a str,
+    /// `None`: what the store says.
+    pub from: Option<&'a str>,
     pub to: &'a str,
     pub limit: f32,
     pub dry_run: bool,
 }
 
+/// Whether the head holds there, and is in force where it was not a dry run.
 pub fn run(
     session: &mut Session<'_, Chain<'_>>,
     bundle: &Path,
@@ -29,11 +31,20 @@ pub fn run(
     inputs: &[Vec<f32>],
     library: &Library,
     ui: &Ui,
-) -> Result<()> {
+) -> Result<bool> {
     if !(0.0..=1.0).contains(&way.limit) {
         return Err(Error::Setting { name: "--min-agreement".into(), why: format!("{} is outside 0..=1", way.limit) });
     }
-    if let Some(name) = [way.from, way.to].into_iter().find(|name| !names().contains(name)) {
+    let recorded = session.tuned_on().map(str::to_owned);
+    if let (Some(recorded), Some(given)) = (&recorded, way.from)
+        && recorded != given
+    {
+        let why =
+            format!("the store says that the head in force was tuned on {recorded}, not on {given}; leave --from out");
+        return Err(Error::Setting { name: "--from".into(), why });
+    }
+    let from = way.from.map(str::to_owned).or(recorded).unwrap_or_else(|| "native".to_owned());
+    if let Some(name) = [from.as_str(), way.to].into_iter().find(|name| !names().contains(name)) {
         return Err(hone_runtime::Error::UnknownProvider { name: name.to_owned() }.into());
     }
     let Some(first) = inputs.first() else {
@@ -50,7 +61,7 @@ pub fn run(
             embed_on(launcher.bundle(provider), inputs, folder.path())
         })
     };
-    let (there, here) = (embed(way.from)?, embed(way.to)?);
+    let (there, here) = (embed(&from)?, embed(way.to)?);
     let row_bytes = session.bundle().embedding.row_bytes();
     let (there, here) = (Rows::new(&there, row_bytes)?, Rows::new(&here, row_bytes)?);
     let (generation, drift) = if way.dry_run {
@@ -59,19 +70,22 @@ pub fn run(
         let (generation, drift) = session.move_to(way.to, there, here, way.limit)?;
         (Some(generation), drift)
     };
+    let accepted = drift.recentred >= way.limit;
     match generation {
         Some(generation) => ui.say(format!("generation {generation} is in force, for {}: {drift}", way.to)),
-        None if drift.recentred < way.limit => ui.say(format!("it would be refused on {}: {drift}", way.to)),
+        None if !accepted => ui.say(format!("it would be refused on {}: {drift}", way.to)),
         None => ui.say(format!("it would be accepted on {}: {drift}", way.to)),
     }
     ui.document(&json!({
+        "accepted": accepted,
+        "min_agreement": way.limit,
         "generation": generation,
-        "from": way.from,
+        "from": from,
         "provider": way.to,
         "rows": drift.rows,
         "agreement": drift.agreement,
         "recentred": drift.recentred,
         "largest_shift": drift.largest_shift,
     }));
-    Ok(())
+    Ok(accepted)
 }
