@@ -144,7 +144,13 @@ fn every_command_prints_the_documented_keys() {
         ("quickstart", "--out q".to_owned()),
         ("inspect", "glyphs.onnx --nodes".to_owned()),
         ("inspect", "strange.onnx".to_owned()),
-        ("export", format!("glyphs.onnx {calibration} --model-classes {models}/glyphs-labels.txt --out out")),
+        // A preset that changes something, and an option that wins over it.
+        (
+            "export",
+            format!(
+                "glyphs.onnx {calibration} --model-classes {models}/glyphs-labels.txt --preset qnn --batch open --out out"
+            ),
+        ),
         ("tune", format!("{store} --shots shots --only-taught")),
         ("eval", format!("{store} --data test --original glyphs.onnx --k-shot draws.npy")),
         ("eval", "glyphs.hone --data test".to_owned()),
