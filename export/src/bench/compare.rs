@@ -113,7 +113,8 @@ mod tests {
     fn a_change_counts_beyond_chance_and_beyond_what_the_same_program_differs_by() {
         let old = line([100.0, 101.0, 99.0, 100.0, 102.0, 98.0, 100.0, 101.0], 0.0);
         let slower = line(old.rounds_us[0].iter().map(|v| v * 1.2).collect::<Vec<_>>().try_into().unwrap(), 0.0);
-        let verdict = |new: &Line, old: &Line| compare(&[new.clone()], &[old.clone()])[0].verdict.clone();
+        let verdict =
+            |new: &Line, old: &Line| compare(std::slice::from_ref(new), std::slice::from_ref(old))[0].verdict.clone();
         assert_eq!(verdict(&slower, &old), "slower");
         assert_eq!(verdict(&old, &slower), "faster");
         assert_eq!(verdict(&old, &old), "same");
