@@ -4,9 +4,9 @@
 //! [`graph`] is the model in memory (shape inference, folding, fusion, evaluation), [`onnx`] reads and writes it, [`inspect`] says
 //! what is in it, [`split`] decides where the backbone ends, [`data`] streams examples, [`calibrate`] measures ranges, [`quantize`]
 //! rounds, [`lower`] compiles for the native engine, [`verify`] runs before and after, [`pipeline`] is all of that from a model file to a bundle, [`apply`] uses a bundle on
-//! data, [`bench`] measures providers, [`doctor`] looks at the machine, [`report`] says what came out.
+//! data, [`bench`](mod@bench) measures providers, [`doctor`] looks at the machine, [`report`] says what came out.
 //!
-//! Without the feature `onnx` (a default one) only what a device needs is built: [`apply`], [`bench`], [`data`], [`report`]; no tract.
+//! Without the feature `onnx` (a default one) only what a device needs is built: [`apply`], [`bench`](mod@bench), [`data`], [`report`]; no tract.
 
 pub mod apply;
 pub mod bench;
