@@ -1,34 +1,17 @@
 //! `hone bench` measures each provider by itself, compares with what it measured before, and tells what did not run.
 #![cfg(feature = "export")]
 
+#[path = "common/exported.rs"]
+mod exported;
 #[path = "common/lab.rs"]
 mod lab;
 #[path = "common/program.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
 mod program;
 
-use std::path::Path;
-
+use exported::{exported, run};
 use lab::Lab;
-use program::{hone, hone_json};
+use program::hone;
 use serde_json::{Value, json};
-
-fn exported() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for file in hone_models::QUICKSTART {
-        std::fs::write(folder.path().join(file.name), file.bytes).unwrap();
-    }
-    run(
-        folder.path(),
-        "export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
-         --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --out out",
-    );
-    folder
-}
-
-fn run(folder: &Path, line: &str) -> Value {
-    hone_json(folder, &line.split_whitespace().collect::<Vec<_>>())
-}
 
 fn row<'a>(report: &'a Value, provider: &str, precision: &str) -> &'a Value {
     let rows = report["rows"].as_array().unwrap();
@@ -37,7 +20,7 @@ fn row<'a>(report: &'a Value, provider: &str, precision: &str) -> &'a Value {
 
 #[test]
 fn every_line_is_whole() {
-    let folder = exported();
+    let folder = exported().0;
     let report = run(
         folder.path(),
         "bench out/out.hone --provider native,tract --data digits-x.npy --original glyphs.onnx --runs 60 --seconds 1 --threads 1,2 --batch 1,4 \
@@ -79,7 +62,7 @@ fn every_line_is_whole() {
 
 #[test]
 fn a_slower_provider_is_told_from_noise() {
-    let folder = exported();
+    let folder = exported().0;
     let bench = "bench out/out.hone --provider native --scenario single-stream --runs 2000 --seconds 2";
     let mut earlier = run(folder.path(), bench);
     assert_eq!(earlier["rows"][0]["throughput"], json!([]), "not asked for");

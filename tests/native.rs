@@ -1,6 +1,8 @@
 //! The native engine is what runs a bundle, on whatever kernels, and says so where it cannot.
 #![cfg(feature = "export")]
 
+#[path = "common/exported.rs"]
+mod exported;
 #[path = "common/lab.rs"]
 mod lab;
 #[path = "common/program.rs"]
@@ -10,24 +12,18 @@ mod program;
 use std::path::Path;
 use std::process::Command;
 
+use exported::run;
 use hone_export::data::npy;
 use hone_export::graph::infer;
 use hone_export::graph::op::{Padding, Window};
 use hone_export::graph::{DType, Dim, Graph, Node, Op, Tensor, Value as GraphValue};
 use hone_export::onnx::{self, WriteOptions};
 use lab::Lab;
-use program::hone_json;
 use serde_json::Value;
 
-/// The built-in model, exported where the runs happen.
+/// The built-in model, exported; its plan is small.
 fn exported() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for file in hone_models::QUICKSTART {
-        std::fs::write(folder.path().join(file.name), file.bytes).unwrap();
-    }
-    let line = "export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
-                --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --out out";
-    let report = hone_json(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    let (folder, report) = exported::exported();
     assert_eq!(report["native"]["refused"], Value::Null);
     assert!(report["native"]["arena_bytes"].as_u64().unwrap() < 16_384, "{}", report["native"]);
     folder
@@ -48,7 +44,7 @@ fn tuned(folder: &Path, kernel: &str, provider: &str) -> Value {
 #[test]
 fn half_precision_runs_natively() {
     let folder = exported();
-    let run = |line: &str| hone_json(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    let run = |line: &str| run(folder.path(), line);
     let report =
         run("export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
                       --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --precision fp16 --out half");
@@ -88,7 +84,7 @@ fn providers_answer_alike() {
     let folder = exported();
     let line = "bench out/out.hone --provider native,tract --runs 20 --original glyphs.onnx --data digits-x.npy --labels digits-y.npy \
                 --classes digits-labels.txt";
-    let report = hone_json(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    let report = run(folder.path(), line);
     let rows = report["rows"].as_array().unwrap();
     let of =
         |provider: &str| rows.iter().find(|row| row["provider"] == provider && row["precision"] == "int8").unwrap();
@@ -180,7 +176,7 @@ fn pointwise_convolutions_in_groups_give_the_same_on_every_kernel() {
         let line = format!(
             "export g.onnx --calib x.npy --model-classes classes.txt --precision {precision} --out {precision} --min-agreement 0.7"
         );
-        let report = hone_json(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+        let report = run(folder.path(), &line);
         assert_eq!(report["native"]["refused"], Value::Null);
         let scores = |kernel: &str, provider: &str| -> Vec<f64> {
             let line = format!("--json predict {precision}/{precision}.hone x.npy --top 4 --provider {provider}");

@@ -2,6 +2,8 @@
 //! unpacks; where a provider's are absent its tests are skipped, except where CI=true.
 #![cfg(all(feature = "export", feature = "ort"))]
 
+#[path = "common/exported.rs"]
+mod exported;
 #[path = "common/program.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod program;
@@ -10,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use exported::{exported, run};
 use program::hone_json;
-use serde_json::Value;
 
 const TESTED: [&str; 3] = ["ort:cpu", "ort:openvino", "ort:qnn"];
 
@@ -35,23 +37,6 @@ fn ready() -> &'static [String] {
     })
 }
 
-fn exported() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for file in hone_models::QUICKSTART {
-        std::fs::write(folder.path().join(file.name), file.bytes).unwrap();
-    }
-    run(
-        folder.path(),
-        "export glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
-         --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --out out",
-    );
-    folder
-}
-
-fn run(folder: &Path, line: &str) -> Value {
-    hone_json(folder, &line.split_whitespace().collect::<Vec<_>>())
-}
-
 fn output(folder: &Path, line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hone")).args(line.split_whitespace()).current_dir(folder).output().unwrap()
 }
@@ -69,7 +54,7 @@ fn answers(folder: &Path, provider: &str) -> Vec<String> {
 
 #[test]
 fn every_provider_answers_as_the_native_engine_does() {
-    let folder = exported();
+    let folder = exported().0;
     let native = answers(folder.path(), "native");
     for provider in ready() {
         let theirs = answers(folder.path(), provider);
@@ -82,7 +67,7 @@ fn every_provider_answers_as_the_native_engine_does() {
 
 #[test]
 fn a_head_is_tuned_on_any_provider_and_used_on_another() {
-    let folder = exported();
+    let folder = exported().0;
     let words = "--labels digits-y.npy --classes digits-labels.txt";
     for provider in ready() {
         let store = provider.replace(':', "-");
@@ -126,7 +111,7 @@ fn a_head_is_tuned_on_any_provider_and_used_on_another() {
 
 #[test]
 fn the_next_provider_takes_over_and_that_is_said() {
-    let folder = exported();
+    let folder = exported().0;
     std::fs::write(folder.path().join("libonnxruntime.so"), "no library").unwrap();
     let line = "predict out/out.hone digits-x.npy --ort-lib libonnxruntime.so --provider ort:cpu,native --json";
     let fell_back = output(folder.path(), line);
@@ -159,7 +144,7 @@ fn the_next_provider_takes_over_and_that_is_said() {
 
 #[test]
 fn a_damaged_session_cache_is_made_anew() {
-    let folder = exported();
+    let folder = exported().0;
     for provider in ready().iter().filter(|name| *name != "ort:openvino") {
         let cache = folder.path().join("cache");
         let line = format!("predict out/out.hone digits-x.npy --top 1 --provider {provider} --session-cache cache");
@@ -181,7 +166,7 @@ fn a_damaged_session_cache_is_made_anew() {
 
 #[test]
 fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
-    let folder = exported();
+    let folder = exported().0;
     let ready = ready();
     if ready.is_empty() {
         return;
@@ -223,7 +208,7 @@ fn providers_take_the_whole_backbone_and_are_benched_side_by_side() {
 /// Files of the preset `qnn` take one row at a time: they run whole on the NPU, and rows that come together go one after the other.
 #[test]
 fn the_npu_takes_the_whole_of_its_preset() {
-    let folder = exported();
+    let folder = exported().0;
     let words = "glyphs.onnx --calib glyphs-calib.npy --labels glyphs-calib-y.npy --classes glyphs-labels.txt \
                  --model-classes glyphs-labels.txt --prep tensor:scale=1/16 --preset qnn --out npu";
     run(folder.path(), &format!("export {words}"));

@@ -4,7 +4,8 @@ are the answers still those of the fp32 original?
 Each model is exported once a preset: `generic` for ort:cpu, `openvino` and `qnn` for theirs. `hone bench --preflight` says how much the provider
 takes, `hone eval` the accuracy on the evaluation set beside the original's, `hone bench` the median latency, and the agreement with the original: the
 share of rows with the same best class, or the cosine where the bundle has no classes. A bundle holds the backbone; the file of the whole model of the
-preset `qnn` is therefore run too, with fallback to other providers forbidden: second table. `python providers.py [--rows N] [model …] [ort:qnn …]`.
+preset `qnn` is therefore run too, with fallback to other providers forbidden: second table. `python providers.py [--rows N] [--preset NAME] [model …] [ort:qnn …]`; `--preset` exports with that one
+whatever the provider.
 """
 
 import pathlib
@@ -70,9 +71,8 @@ def gestures(_tmp):
 
 
 def machine(tmp):
-    frames = np.fromfile(DATA / "ad_toycar/normal_id_01_00000000_hist_librosa.bin", "<f4").reshape(-1, 128)
-    np.save(tmp / "windows.npy", np.stack([frames[i : i + 5].ravel() for i in range(len(frames) - 4)]))
-    return Set("none", [tmp / "windows.npy"], [tmp / "windows.npy"])
+    windows = models.machine(tmp).calib[0]
+    return Set("none", [windows], [windows])
 
 
 def speech(_tmp):
@@ -114,7 +114,7 @@ def export(path, case, preset, out):
     return report
 
 
-def one(name, case, provider, exported, out):
+def one(name, case, provider, preset, exported, out):
     path, bundle = MODELS / f"{name}.onnx", out / "m.hone"
     on = ["--provider", provider]
     flight = hone("bench", bundle, *on, "--preflight")
@@ -137,7 +137,7 @@ def one(name, case, provider, exported, out):
     # Whoever has no classes is compared by its embedding.
     agreement = percent(line["agreement"]) if has_classes else f"cosine {exported['cosine']:.4f} (of the file)"
     short = has_classes and line["agreement"] is not None and line["agreement"] < case.least
-    cells = [name, provider, PRESETS[provider], verdict, rows or "–", percent(fp32), percent(top1), agreement + (" ✗" if short else ""),
+    cells = [name, provider, preset, verdict, rows or "–", percent(fp32), percent(top1), agreement + (" ✗" if short else ""),
              f"{line['p50_us'] / 1e3:.2f} ms"]
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
@@ -178,9 +178,15 @@ def whole(name, most, npu, out, tmp):
 def main():
     need_shared()
     words = sys.argv[1:]
-    most = MOST
-    if words[:1] == ["--rows"]:
-        most, words = int(words[1]), words[2:]
+    most, presets = MOST, PRESETS
+    while words and words[0].startswith("--"):
+        option, value, *words = words
+        if option == "--rows":
+            most = int(value)
+        elif option == "--preset":
+            presets = dict.fromkeys(PRESETS, value)
+        else:
+            sys.exit(f"{option}: --rows N or --preset NAME")
     providers = [word for word in words if word.startswith("ort:")] or list(PRESETS)
     wanted = [word for word in words if not word.startswith("ort:")]
     columns = ["model", "provider", "preset", "takes", "rows", "top-1 fp32", "top-1", "agreement", "p50"]
@@ -195,17 +201,18 @@ def main():
             case = make(tmp)
             case.most = min(case.most, most)
             for provider in providers:
-                out = tmp / f"{name.replace('/', '_')}_{PRESETS[provider]}"
+                preset = presets[provider]
+                out = tmp / f"{name}-{provider}".replace("/", "_").replace(":", "_")
                 try:
-                    exported = export(MODELS / f"{name}.onnx", case, PRESETS[provider], out)
-                    one(name, case, provider, exported, out)
+                    exported = export(MODELS / f"{name}.onnx", case, preset, out)
+                    one(name, case, provider, preset, exported, out)
                     if npu and provider == "ort:qnn":
                         files.append(whole(name, case.most, npu, out, tmp))
                 except RuntimeError as why:
                     failed.append(str(why))
                     print(f"| {name} | {provider} | failed |", flush=True)
     if files:
-        print("\n| file of the whole model, preset qnn | whole | rows | agreement | cosine of the outputs |\n|---|---|---|---|---|")
+        print("\n| file of the whole model | whole | rows | agreement | cosine of the outputs |\n|---|---|---|---|---|")
         print("\n".join(files), flush=True)
     for why in failed:
         print(f"failed: {why}", flush=True)

@@ -47,6 +47,9 @@ pub(crate) use record::write_embedding;
 pub use record::{HeadParts, Weights};
 pub use scores::{Prediction, sigmoid, softmax};
 
+#[allow(unused_imports, reason = "Vec, where there is an allocator")]
+use crate::prelude::*;
+
 use crate::backbone::Fingerprint;
 use crate::error::{Error, Result};
 use crate::quant::EmbeddingSpec;
@@ -201,5 +204,25 @@ impl<'a> HeadView<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The record of a head with these classes of this one, in this order, and a bias for each.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn rebuilt(&self, classes: &[usize], bias: &[f32]) -> Result<Vec<u8>> {
+        let labels: Vec<&str> = classes.iter().filter_map(|class| self.label(*class)).collect();
+        let (mut scales, mut steps, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for row in classes.iter().filter_map(|class| self.weight_row(*class)) {
+            match row {
+                WeightRow::Int8 { scale, row } => {
+                    scales.push(scale);
+                    steps.extend(row.iter().map(|byte| byte.cast_signed()));
+                }
+                WeightRow::F32(row) => weights.extend(row.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+            }
+        }
+        let weights =
+            if scales.is_empty() { Weights::F32(&weights) } else { Weights::Int8 { scales: &scales, rows: &steps } };
+        let (kind, unit, fingerprint, embedding) = (self.kind(), self.unit(), self.fingerprint(), self.embedding());
+        HeadParts { kind, unit, fingerprint, embedding, labels: &labels, bias, weights }.to_bytes()
     }
 }

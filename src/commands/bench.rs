@@ -283,7 +283,7 @@ fn rows(args: &Bench, applied: &Applied<'_>) -> Result<Rows> {
 
 fn about(applied: &Applied<'_>, file: &BundleFile) -> About {
     About {
-        path: Path::new(&file.path).to_path_buf(),
+        path: file.path.clone(),
         bytes: file.bytes.len() as u64,
         precision: applied.bundle.precision.name().to_owned(),
         embedding_dim: applied.bundle.embedding.dim,

@@ -123,15 +123,26 @@ pub(super) fn load<'b>(applied: &Applied<'b>, provider: &str) -> Result<Provider
 /// Seeded inputs of a bundle, uniform within −1..1, for timing where there is no data.
 #[must_use]
 pub fn random_inputs(elements: usize, rows: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut next = move || {
-        // Marsaglia's xorshift64* (2003).
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    };
+    let mut draws = Draws(seed.wrapping_mul(2).wrapping_add(1));
+    let mut next = move || (draws.draw() >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
     (0..rows).map(|_| (0..elements).map(|_| next()).collect()).collect()
+}
+
+/// Numbers that look random and are the same everywhere: Marsaglia's xorshift64* (2003), from a seed that is not 0.
+pub(crate) struct Draws(pub(crate) u64);
+
+impl Draws {
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// From 0 to `n` − 1.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((self.draw() >> 32) as usize * n) >> 32
+    }
 }
 
 /// The largest resident set that this process ever had, where Linux says it.

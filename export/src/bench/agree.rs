@@ -5,10 +5,9 @@ use std::process::Command;
 
 use hone_runtime::Bundle;
 
-use super::protocol::{Embedded, Request};
 use super::run::{Line, Running, Worker, write_inputs};
+use crate::Result;
 use crate::apply::accuracy::best_class;
-use crate::{Error, Result};
 
 /// Bytes of inputs that lie in a file between the processes at a time.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -77,8 +76,8 @@ pub fn cosine(bundle: &Bundle<'_>, a: &[u8], b: &[u8]) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-/// Fills in agreement and cosine of every line with the reference: the original model where there is one (`original` names its line), the
-/// first provider otherwise.
+/// Fills in every line's agreement with the reference, which is the original model where there is one (`original` names its line) and the first
+/// provider otherwise, and its cosine with the first provider.
 ///
 /// # Errors
 /// A row that the bundle's head refuses.
@@ -118,9 +117,7 @@ pub fn embed_on(start: Command, inputs: &[Vec<f32>], folder: &Path) -> Result<Ve
     let mut bytes = Vec::new();
     for chunk in chunks(inputs) {
         write_inputs(&rows, chunk)?;
-        let request = Request::Embed { inputs: rows.display().to_string(), out: out.display().to_string() };
-        worker.ask::<Embedded>(&request)?;
-        bytes.extend(std::fs::read(&out).map_err(Error::io(&out))?);
+        bytes.extend(worker.embed(&rows, &out)?);
     }
     Ok(bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::de::DeserializeOwned;
@@ -139,6 +139,17 @@ impl Worker {
             Some(Ok(())) => self.answer(),
             _ => Err(self.ended()),
         }
+    }
+
+    /// Lets it embed the inputs of the file `inputs`, and gives what it wrote: rows of the bundle's embedding, or scores. `out` is the file
+    /// between the processes.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`]; [`Error::Io`].
+    pub fn embed(&mut self, inputs: &Path, out: &Path) -> Result<Vec<u8>> {
+        let request = Request::Embed { inputs: inputs.display().to_string(), out: out.display().to_string() };
+        self.ask::<Embedded>(&request)?;
+        fs::read(out).map_err(Error::io(out))
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
@@ -443,11 +454,8 @@ impl Running {
         write_inputs(&file, inputs)?;
         let mut all = Vec::new();
         self.each(0, |station| {
-            let out: PathBuf = folder.join("embedded");
             let Some((worker, _)) = station.workers.first_mut() else { return Ok(()) };
-            let request = Request::Embed { inputs: file.display().to_string(), out: out.display().to_string() };
-            worker.ask::<Embedded>(&request)?;
-            all.push((station.provider.clone(), fs::read(&out).map_err(Error::io(&out))?));
+            all.push((station.provider.clone(), worker.embed(&file, &folder.join("embedded"))?));
             Ok(())
         });
         Ok(all)

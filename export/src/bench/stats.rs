@@ -1,6 +1,6 @@
 //! Order statistics, confidence intervals and signs of trouble in repeated timings.
 
-use crate::apply::latency::nearest_rank;
+use crate::apply::latency::{Draws, nearest_rank};
 
 /// Percentile `p` (1 to 100, nearest rank) of values in any order; 0 of none.
 #[must_use]
@@ -26,21 +26,13 @@ pub fn median(values: &[f64]) -> f64 {
 /// Resamplings of a bootstrap.
 const RESAMPLES: usize = 2000;
 
-/// Marsaglia's xorshift64* (2003), seeded: intervals are the same for the same values.
-struct Draws(u64);
+/// Seeded: intervals are the same for the same values.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Draws {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize * n) >> 32
-    }
-
-    fn median_of(&mut self, values: &[f64]) -> f64 {
-        let drawn: Vec<f64> = values.iter().map(|_| values[self.below(values.len())]).collect();
-        median(&drawn)
-    }
+/// The median of as many values, drawn with replacement.
+fn resampled(draws: &mut Draws, values: &[f64]) -> f64 {
+    let drawn: Vec<f64> = values.iter().map(|_| values[draws.below(values.len())]).collect();
+    median(&drawn)
 }
 
 fn middle_95(mut draws: Vec<f64>) -> [f64; 2] {
@@ -54,8 +46,8 @@ pub fn interval(rounds: &[f64]) -> Option<[f64; 2]> {
     if rounds.len() < 3 {
         return None;
     }
-    let mut draws = Draws(0x9e37_79b9_7f4a_7c15);
-    Some(middle_95((0..RESAMPLES).map(|_| draws.median_of(rounds)).collect()))
+    let mut draws = Draws(SEED);
+    Some(middle_95((0..RESAMPLES).map(|_| resampled(&mut draws, rounds)).collect()))
 }
 
 /// Ratio of the medians, new over old, with its 95 % confidence interval by bootstrap of both; none of fewer than three rounds, or zeros.
@@ -65,8 +57,8 @@ pub fn ratio(new: &[f64], old: &[f64]) -> Option<(f64, [f64; 2])> {
     if new.len() < 3 || old.len() < 3 || new.iter().chain(old).any(|v| !v.is_finite() || *v <= 0.0) {
         return None;
     }
-    let mut draws = Draws(0x9e37_79b9_7f4a_7c15);
-    let interval = middle_95((0..RESAMPLES).map(|_| draws.median_of(new) / draws.median_of(old)).collect());
+    let mut draws = Draws(SEED);
+    let interval = middle_95((0..RESAMPLES).map(|_| resampled(&mut draws, new) / resampled(&mut draws, old)).collect());
     [a / b, interval[0], interval[1]].iter().all(|v| v.is_finite()).then_some((a / b, interval))
 }
 

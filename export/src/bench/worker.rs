@@ -149,24 +149,30 @@ impl<'b> Worker<'b> {
     ) -> Result<(Self, Ready)> {
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(Error::place(file.path.display()))?;
-        let (subject, kernel, precision) = match model {
+        let parsed = start.elapsed();
+        let (subject, kernel, precision, load_ms) = match model {
             Model::Bundle => {
+                // As elsewhere, what an untrusted file is checked for does not count.
                 crate::apply::check_backbone(&bundle, &file.path)?;
+                let start = Instant::now();
                 let backbone =
                     Provider::load(&bundle, provider, settings).map_err(Error::place(file.path.display()))?;
+                let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
                 let kernel = backbone.kernel().to_owned();
                 let row = vec![0; bundle.embedding.row_bytes()];
-                (Subject::Bundle { bundle: Box::new(bundle.clone()), backbone, row }, kernel, bundle.precision.name())
+                let subject = Subject::Bundle { bundle: Box::new(bundle.clone()), backbone, row };
+                (subject, kernel, bundle.precision.name(), load_ms)
             }
             #[cfg(feature = "onnx")]
             Model::Original(path) => {
                 let applied = crate::apply::Applied::open_on(file, &[], settings.clone())?;
-                (Subject::Original(Box::new(Original::open(path, &applied)?)), "tract".to_owned(), "fp32")
+                let original = Original::open(path, &applied)?;
+                let load_ms = original.load_ms;
+                (Subject::Original(Box::new(original)), "tract".to_owned(), "fp32", load_ms)
             }
             #[cfg(not(feature = "onnx"))]
             Model::Original(_) => return Err(Error::worker("this build reads no ONNX")),
         };
-        let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let elements = bundle.input.elements();
         let inputs = read_f32(inputs)?;
         if inputs.is_empty() || !inputs.len().is_multiple_of(elements) {

@@ -133,8 +133,7 @@ impl Preset {
     /// What is different from `generic`, and why.
     #[must_use]
     pub fn changes(self) -> Vec<Change> {
-        let named = |settings: Settings| settings.named();
-        let pairs = named(self.settings()).into_iter().zip(named(GENERIC));
+        let pairs = self.settings().named().into_iter().zip(GENERIC.named());
         pairs
             .filter(|(own, generic)| own != generic)
             .map(|((setting, value), (_, generic))| Change { setting, value, generic, why: self.why(setting) })

@@ -322,6 +322,10 @@ impl Backbone for OrtBackbone {
     }
 
     fn embed(&mut self, input: &[f32], row: &mut [u8]) -> Result<()> {
+        let expected = self.recipe.input_shape.iter().product();
+        if input.len() != expected {
+            return Err(Error::Shape { what: "values of the model's input", expected, got: input.len() });
+        }
         self.embed_batch(input, row)
     }
 

@@ -9,7 +9,7 @@ use core::fmt;
 #[allow(unused_imports, reason = "Vec")]
 use crate::prelude::*;
 
-use super::{HeadParts, HeadView, Kind, WeightRow, Weights};
+use super::{HeadView, Kind};
 use crate::error::{Error, Result};
 use crate::tensor::Rows;
 
@@ -75,7 +75,8 @@ impl HeadView<'_> {
             .enumerate()
             .map(|(class, shift)| (f64::from(self.bias(class).unwrap_or_default()) - shift / count) as f32)
             .collect();
-        let record = self.with_bias(&bias)?;
+        let all: Vec<usize> = (0..classes).collect();
+        let record = self.rebuilt(&all, &bias)?;
         let moved = HeadView::parse(&record)?;
         let (mut same, mut same_moved, mut first, mut several) = (0, 0, None, false);
         for (there, here) in there.iter().zip(here.iter()) {
@@ -102,31 +103,13 @@ impl HeadView<'_> {
         self.logits(row, logits)?;
         Ok(logits.iter().enumerate().filter(|(_, logit)| **logit > 0.0).map(|(class, _)| class).collect())
     }
-
-    /// The record of this head with other biases.
-    fn with_bias(&self, bias: &[f32]) -> Result<Vec<u8>> {
-        let labels: Vec<&str> = self.labels().iter().collect();
-        let (mut scales, mut steps, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for row in (0..self.classes()).filter_map(|class| self.weight_row(class)) {
-            match row {
-                WeightRow::Int8 { scale, row } => {
-                    scales.push(scale);
-                    steps.extend(row.iter().map(|byte| byte.cast_signed()));
-                }
-                WeightRow::F32(row) => weights.extend(row.iter().map(|bytes| f32::from_le_bytes(*bytes))),
-            }
-        }
-        let weights =
-            if scales.is_empty() { Weights::F32(&weights) } else { Weights::Int8 { scales: &scales, rows: &steps } };
-        let (kind, unit, fingerprint, embedding) = (self.kind(), self.unit(), self.fingerprint(), self.embedding());
-        HeadParts { kind, unit, fingerprint, embedding, labels: &labels, bias, weights }.to_bytes()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backbone::Fingerprint;
+    use crate::head::{HeadParts, Weights};
     use crate::quant::{EmbeddingKind, EmbeddingSpec, QuantParams};
 
     fn head() -> Vec<u8> {
