@@ -1,9 +1,9 @@
 //! Exports a model without the command line: `export MODEL.onnx CALIBRATION OUT [PREPROCESSING [CUT]]`.
 
 use hone_export::data::Options;
+use hone_export::data::preprocess::take_vocabulary;
 use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Precision, Preset, Request};
-use hone_runtime::bundle::Preprocess;
 
 fn main() -> Result<(), hone_export::Error> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -12,12 +12,14 @@ fn main() -> Result<(), hone_export::Error> {
         eprintln!("usage: export MODEL.onnx CALIBRATION OUT [PREPROCESSING [CUT]]");
         std::process::exit(2);
     };
+    let (prep, vocabulary) = take_vocabulary(arg(3).unwrap_or("none"));
     let outcome = pipeline::run(
         &Request {
             model: model.into(),
             calibration: calibration.into(),
             data: Options::default(),
-            preprocess: arg(3).map(str::parse).transpose()?.unwrap_or(Preprocess::None),
+            preprocess: prep.parse()?,
+            vocabulary,
             out: out.into(),
             name: None,
             cut: arg(4).map(str::to_owned),

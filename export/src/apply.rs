@@ -151,7 +151,7 @@ impl Embedded {
         self.labels.as_deref().ok_or_else(|| {
             Error::data(
                 &self.path,
-                "labels are needed and there are none: use one sub-folder a class, y.npy beside x.npy, or name a file of labels",
+                "labels are needed and there are none: use one sub-folder a class, y.npy beside x.npy, or name a file or a column of labels",
             )
         })
     }
@@ -180,7 +180,8 @@ impl<'b> Applied<'b> {
         let start = Instant::now();
         let backbone = Chain::load(&bundle, providers, &settings).map_err(place())?;
         let load_ms = (parsed + start.elapsed()).as_secs_f64() * 1e3;
-        let preprocessor = Preprocessor::new(&bundle.preprocess, bundle.input.shape())?;
+        let vocabulary = bundle.vocabulary.map(|tokens| (tokens, file.path.as_path()));
+        let preprocessor = Preprocessor::with_vocabulary(&bundle.preprocess, bundle.input.shape(), vocabulary)?;
         Ok(Self { path: &file.path, bundle, preprocessor, backbone, settings, idle: Mutex::new(Vec::new()), load_ms })
     }
 

@@ -1,6 +1,6 @@
 //! Calibration, shot and evaluation data: rows with labels, streamed from whatever holds them.
 //!
-//! A [`Source`] opens arrays (`.npy`, `.npz`, idx, idx.gz, `.csv`), folders of pictures or wav files, and folders that
+//! A [`Source`] opens arrays (`.npy`, `.npz`, idx, idx.gz, `.csv`), texts (`.tsv`, `.txt`), folders of pictures or wav files, and folders that
 //! hold arrays. Rows are read when they are asked for, so memory does not grow with their number (labels, file names
 //! and places of rows excepted: some bytes a row). [`preprocess`] makes a row the model's input.
 //!
@@ -36,6 +36,9 @@ mod open;
 pub mod preprocess;
 mod select;
 mod table;
+mod text;
+#[cfg_attr(not(feature = "text"), path = "data/no_tokens.rs")]
+mod tokens;
 mod values;
 pub mod wav;
 
@@ -48,6 +51,7 @@ pub use wav::Clip;
 use folder::Files;
 use npy::ArrayFile;
 use table::Table;
+use text::Texts;
 
 /// What the user says about the data beyond its path.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +66,7 @@ pub struct Options {
     pub classes: Option<PathBuf>,
     /// Added to numeric labels (1 where a model has a background class in front).
     pub label_offset: i64,
-    /// Column of a csv file of numbers that holds the label: its name, its number from 0, or `none`.
+    /// Column of a csv file of numbers, or of a tsv file of texts, that holds the label: its name, its number from 0, or `none`.
     pub label_column: Option<String>,
     /// Rows to use, in that order.
     pub rows: Option<RowsFile>,
@@ -101,6 +105,8 @@ pub enum RawRow {
     Image(Picture),
     /// A clip of mono sound.
     Audio(Clip),
+    /// A text.
+    Text(String),
 }
 
 /// What kind of rows a source gives.
@@ -117,6 +123,8 @@ pub enum Kind {
     Images,
     /// Sound.
     Audio,
+    /// Texts.
+    Text,
 }
 
 /// Rows with labels, read on demand.
@@ -135,12 +143,13 @@ pub struct Source {
 enum Reader {
     Array(ArrayFile),
     Table(Table),
+    Texts(Texts),
     Files(Files),
 }
 
 impl Source {
-    /// Opens data: an array file, a csv file of numbers or of file names, a folder with `x.npy` (or `x_train.npy`,
-    /// `x.npz`, one pair of idx files), a folder with a sub-folder of pictures or wav files for each class, or a folder
+    /// Opens data: an array file, a csv file of numbers or of file names, a tsv or txt file of texts, a folder with `x.npy` (or `x_train.npy`,
+    /// `x.npz`, `text.tsv`, one pair of idx files), a folder with a sub-folder of pictures or wav files for each class, or a folder
     /// of unlabelled ones (labelled by a `list.csv` in it, or by [`Options::labels`]).
     ///
     /// Labels of `x….npy` are looked for in `y….npy`, those of `…images-idx3…` in `…labels-idx1…`; class names in
@@ -202,6 +211,7 @@ impl Source {
         match &self.reader {
             Reader::Array(array) => Kind::Array { shape: array.row_shape().to_vec(), element: array.element() },
             Reader::Table(table) => Kind::Array { shape: vec![table.width()], element: ElementType::F32 },
+            Reader::Texts(_) => Kind::Text,
             Reader::Files(files) if files.sound => Kind::Audio,
             Reader::Files(_) => Kind::Images,
         }
@@ -228,7 +238,7 @@ impl Source {
             Some(labels) => Ok(self.order.iter().map(|row| labels[*row]).collect()),
             None => Err(Error::data(
                 self.path(),
-                "labels are needed and there are none: use one sub-folder a class, y.npy beside x.npy, or name a file of labels",
+                "labels are needed and there are none: use one sub-folder a class, y.npy beside x.npy, or name a file or a column of labels",
             )),
         }
     }
@@ -263,6 +273,7 @@ impl Reader {
         match self {
             Self::Array(array) => array.rows(),
             Self::Table(table) => table.rows(),
+            Self::Texts(texts) => texts.rows(),
             Self::Files(files) => files.names.len(),
         }
     }
@@ -271,6 +282,7 @@ impl Reader {
         match self {
             Self::Array(array) => array.path(),
             Self::Table(table) => table.path(),
+            Self::Texts(texts) => texts.path(),
             Self::Files(files) => &files.place,
         }
     }
@@ -278,6 +290,9 @@ impl Reader {
     fn row(&mut self, index: usize) -> Result<(String, RawRow)> {
         let (shape, values) = match self {
             Self::Files(files) => return files.row(index),
+            Self::Texts(texts) => {
+                return Ok((format!("{}#{index}", file_name(texts.path())), RawRow::Text(texts.row(index)?)));
+            }
             Self::Array(array) => (array.row_shape().to_vec(), array.row(index)?),
             Self::Table(table) => (vec![table.width()], table.row(index)?),
         };
@@ -288,9 +303,12 @@ impl Reader {
                 index: at,
             });
         }
-        let name = self.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((format!("{name}#{index}"), RawRow::Array { shape, values }))
+        Ok((format!("{}#{index}", file_name(self.path())), RawRow::Array { shape, values }))
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Opens a plain file. A pipe or a device is refused before it is opened: opening or reading one may never end.

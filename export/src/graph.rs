@@ -13,6 +13,7 @@ pub mod op;
 pub mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod text;
 pub mod weights;
 pub mod window;
 

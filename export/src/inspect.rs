@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::graph::{Graph, ValueId, cost, cost::Limit, eval, show_shape, simplify, weights};
+use crate::graph::{Graph, ValueId, cost, cost::Limit, eval, show_shape, simplify, text, weights};
 use crate::{Error, Result, onnx, split};
 
 /// What `hone inspect` shows.
@@ -119,6 +119,9 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
             Unsupported { node: node.name.clone(), op: node.op.name(), why }
         })
         .collect();
+    // What the file has; a text encoder's are one below.
+    let (inputs, open_sizes) = (ports(&graph, &graph.inputs), open_sizes(&graph));
+    text::merge_inputs(&mut graph, None).map_err(|error| error.in_model(path))?;
     let summary = simplify(&mut graph).map_err(|error| error.in_model(path))?;
     let costs = cost::nodes(&graph);
     let total = cost::total(&graph);
@@ -155,21 +158,12 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         shape: node.outputs.first().map_or_else(String::new, |id| shape_of(&graph, id.0)),
         macs: cost.macs,
     });
-    let open = |id: &ValueId| {
-        let dims = graph.value(*id).shape.as_deref().unwrap_or_default().iter().skip(1);
-        dims.filter(|dim| dim.fixed().is_none()).map(|dim| show_shape(std::slice::from_ref(dim))).collect::<Vec<_>>()
-    };
-    let open_sizes: Vec<String> =
-        graph.inputs.iter().flat_map(open).map(|size| size.trim_matches(['[', ']']).to_owned()).collect();
-    let ports = |ids: &[ValueId]| {
-        ids.iter().map(|id| Port { name: graph.value(*id).name.clone(), shape: shape_of(&graph, id.0) }).collect()
-    };
     Ok(Inspection {
         name: graph.name.clone(),
         producer: graph.producer.clone(),
         opset: graph.opset,
-        inputs: ports(&graph.inputs),
-        outputs: ports(&graph.outputs),
+        inputs,
+        outputs: ports(&graph, &graph.outputs),
         open_sizes,
         parameter_bytes: total.parameter_bytes,
         macs: total.macs,
@@ -183,6 +177,19 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         no_head,
         nodes: nodes.collect(),
     })
+}
+
+fn ports(graph: &Graph, ids: &[ValueId]) -> Vec<Port> {
+    ids.iter().map(|id| Port { name: graph.value(*id).name.clone(), shape: shape_of(graph, id.0) }).collect()
+}
+
+/// Names of the sizes of the inputs, beside the batch, that are not fixed.
+fn open_sizes(graph: &Graph) -> Vec<String> {
+    let open = |id: &ValueId| {
+        let dims = graph.value(*id).shape.as_deref().unwrap_or_default().iter().skip(1);
+        dims.filter(|dim| dim.fixed().is_none()).map(|dim| show_shape(std::slice::from_ref(dim))).collect::<Vec<_>>()
+    };
+    graph.inputs.iter().flat_map(open).map(|size| size.trim_matches(['[', ']']).to_owned()).collect()
 }
 
 fn shape_of(graph: &Graph, id: usize) -> String {

@@ -34,6 +34,8 @@ pub struct Request {
     pub data: DataOptions,
     /// From a row to the model's input.
     pub preprocess: Preprocess,
+    /// Tokens of a text, one a line; needed where [`Request::preprocess`] is that of a text.
+    pub vocabulary: Option<PathBuf>,
     /// Folder to write.
     pub out: PathBuf,
     /// Name of the bundle; `None`: the folder's.
@@ -114,6 +116,11 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
     progress("read", 0, 1);
     let mut model = onnx::read(&request.model)?;
     let bytes_before = std::fs::metadata(&request.model).map_err(Error::io(&request.model))?.len();
+    let tokens = match &request.preprocess {
+        Preprocess::Text(prep) => Some(prep.tokens as usize),
+        _ => None,
+    };
+    graph::text::merge_inputs(&mut model, tokens)?;
     graph::weights::check(&model)?;
     let summary = graph::simplify(&mut model)?;
     // Sums and quotients of finite weights may be too large, too.

@@ -15,6 +15,7 @@ mod network;
 pub mod preset;
 mod ranges;
 mod sequential;
+mod smooth;
 mod spool;
 
 use std::path::Path;
@@ -245,8 +246,12 @@ pub fn int8(
     }
     let mut network = network::Network::new(graph, embedding, options)?;
     let walk = sequential::Walk::new(&network, rows, scratch)?;
+    let is_transformer = network::is_transformer(graph);
+    if is_transformer && options.equalize {
+        network = network::Network::new(&smooth::smooth(graph, &network, &walk)?, embedding, options)?;
+    }
     let mut channels = walk.channel_ranges(&network)?;
-    let factors = if options.equalize {
+    let factors = if options.equalize && !is_transformer {
         equalize::equalize(&mut network, &mut channels)
     } else {
         vec![Vec::new(); network.graph.values.len()]

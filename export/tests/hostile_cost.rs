@@ -162,6 +162,7 @@ fn request(folder: &Path, limit: Limit) -> Request {
         calibration: folder.join("x.npy"),
         data: Options::default(),
         preprocess: "none".parse().expect("a preprocessing record"),
+        vocabulary: None,
         out: folder.join("out"),
         name: None,
         cut: None,

@@ -47,6 +47,7 @@ fn export(shared: &Path, case: &Case, precision: Precision, rounding: Rounding) 
             calibration: shared.join("data").join(case.data),
             data: Options { labels: case.labels.map(PathBuf::from), ..Options::default() },
             preprocess: case.preprocess.parse().expect("a preprocessing record"),
+            vocabulary: None,
             out: out.path().join("out"),
             name: None,
             cut: None,

@@ -174,6 +174,8 @@ pub struct Bundle<'a> {
     pub fingerprint: Fingerprint,
     /// How a row of data becomes the input.
     pub preprocess: Preprocess,
+    /// Tokens of a text, one a line, the number of the line is the id; there with [`Preprocess::Text`] alone.
+    pub vocabulary: Option<&'a str>,
     /// What calibration saw.
     pub statistics: Option<Statistics<'a>>,
     /// The head that the model was shipped with.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hone_export::Error;
 use hone_export::calibrate::RangeMethod;
+use hone_export::data;
 use hone_export::graph::cost::Limit;
 use hone_export::pipeline::{self, Native, Outcome as Exported, Precision, Request};
 use hone_export::quantize::preset::Settings;
@@ -53,11 +54,13 @@ fn request(args: &Export) -> Result<Request, Error> {
     }
     let preset = Preset::named(&args.preset).unwrap_or_default();
     let settings = settings(args, preset);
+    let (prep, vocabulary) = data::preprocess::take_vocabulary(&args.prep);
     Ok(Request {
         model: args.model.clone(),
         calibration: args.calib.clone(),
         data: args.data.to_options()?,
-        preprocess: args.prep.parse()?,
+        preprocess: prep.parse()?,
+        vocabulary,
         out: args.out.clone(),
         name: args.name.clone(),
         cut: args.cut.clone(),

@@ -162,6 +162,7 @@ fn request(out: &Path, data: &Path) -> Result<Request, Error> {
             ..Options::default()
         },
         preprocess: PREPROCESS.parse()?,
+        vocabulary: None,
         out: out.to_path_buf(),
         name: Some("glyphs".into()),
         cut: None,

@@ -12,7 +12,7 @@ use super::latency::{self, Line};
 use super::{Applied, Progress, backbone};
 use crate::data::Source;
 use crate::graph::cost::Limit;
-use crate::graph::{infer, simplify};
+use crate::graph::{infer, simplify, text};
 use crate::onnx::{self, WriteOptions};
 use crate::{Error, Result};
 
@@ -32,6 +32,8 @@ impl Original {
     pub fn open(path: &Path, applied: &Applied<'_>) -> Result<Self> {
         let start = Instant::now();
         let mut graph = onnx::read(path)?;
+        let tokens = applied.bundle.input.shape().last().copied();
+        text::merge_inputs(&mut graph, tokens).map_err(|error| error.in_model(path))?;
         simplify(&mut graph)?;
         infer::with_batch(&mut graph, 1)?;
         // Room for a head behind the backbone, and for a backbone that was exported with a higher limit.

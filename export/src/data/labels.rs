@@ -188,7 +188,7 @@ pub(super) fn label_column(
     }
 }
 
-fn find(header: &csv::StringRecord, names: &[&str]) -> Option<usize> {
+pub(super) fn find(header: &csv::StringRecord, names: &[&str]) -> Option<usize> {
     names.iter().find_map(|name| header.iter().position(|cell| cell.trim().eq_ignore_ascii_case(name)))
 }
 

@@ -7,6 +7,7 @@ use super::labels::{self, Labels};
 use super::npy::ArrayFile;
 use super::select::with_fragment;
 use super::table::Table;
+use super::text::Texts;
 use super::{Options, Reader, idx, npz};
 use crate::error::{Error, Result};
 
@@ -52,7 +53,7 @@ pub(super) fn beside(data: &Path, path: &Path) -> PathBuf {
 
 /// The one array file of a folder, if there is one.
 fn array_in(folder: &Path) -> Result<Option<PathBuf>> {
-    for name in ["x.npy", "x_train.npy", "x.npz"] {
+    for name in ["x.npy", "x_train.npy", "x.npz", "text.tsv"] {
         if folder.join(name).is_file() {
             return Ok(Some(folder.join(name)));
         }
@@ -120,12 +121,20 @@ fn open_file(path: &Path, options: &Options) -> Result<Opened> {
             names: None,
         });
     }
+    if name.ends_with(".tsv") || name.ends_with(".txt") {
+        let (texts, labels) = Texts::open(path, options.label_column.as_deref())?;
+        return Ok(Opened {
+            reader: Reader::Texts(texts),
+            labels: labels.map(|l| (l, path.to_path_buf())),
+            names: None,
+        });
+    }
     if let Some(reader) = single(path)? {
         return Ok(Opened { reader, labels: None, names: None });
     }
     Err(Error::data(
         path,
-        "not a kind of data that is supported: .npy, .npz, idx, idx.gz, .csv, a picture (jpg, png, bmp), .wav, or a folder",
+        "not a kind of data that is supported: .npy, .npz, idx, idx.gz, .csv, .tsv, .txt, a picture (jpg, png, bmp), .wav, or a folder",
     ))
 }
 

@@ -1,13 +1,16 @@
-//! Executes a bundle's preprocessing record on a row: pictures, sound or arrays in, the model's input (f32) out.
+//! Executes a bundle's preprocessing record on a row: pictures, sound, texts or arrays in, the model's input (f32) out.
 //!
 //! A row of bytes `[H, W, 3]`, `[H, W, 1]` or `[H, W]` counts as a picture, so that an array of pictures and a folder of
 //! them give the same input. One-dimensional rows count as sound: integers are divided by half their range.
+
+use std::path::{Path, PathBuf};
 
 use hone_runtime::bundle::preprocess::{
     AudioLayout, AudioPrep, Channels, Frontend, ImageLayout, ImagePrep, Preprocess, Resize, Start, TensorPrep,
 };
 
 use super::mel::Features;
+use super::tokens::Tokenizer;
 use super::{Picture, RawRow, Row, Values};
 use crate::error::{Error, Result};
 
@@ -17,6 +20,7 @@ pub struct Preprocessor {
     /// Sizes of the model's input without the batch axis.
     input_shape: Vec<usize>,
     features: Option<Features>,
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Preprocessor {
@@ -26,12 +30,34 @@ impl Preprocessor {
     /// [`Error::Runtime`] when the record cannot be executed, [`Error::Shape`] when a picture or clip would not fit the
     /// model's input (arrays are checked row by row).
     pub fn new(record: &Preprocess, input_shape: &[usize]) -> Result<Self> {
+        Self::with_vocabulary(record, input_shape, None)
+    }
+
+    /// As [`Preprocessor::new`], for any record: that of a text needs the tokens, one a line, and the file that they come from (which errors name).
+    ///
+    /// # Errors
+    /// As [`Preprocessor::new`]; [`Error::Malformed`] for a vocabulary that lacks `[PAD]`, `[UNK]`, `[CLS]` or `[SEP]` or has a token twice,
+    /// [`Error::Setting`] where a vocabulary is missing or not used, [`Error::Data`] in a build that has no tokenizer.
+    pub fn with_vocabulary(
+        record: &Preprocess,
+        input_shape: &[usize],
+        vocabulary: Option<(&str, &Path)>,
+    ) -> Result<Self> {
         record.check()?;
+        let setting = |why: &str| Error::Setting { name: "--prep".into(), why: why.into() };
+        let tokenizer = match (record, vocabulary) {
+            (Preprocess::Text(prep), Some((tokens, place))) => Some(Tokenizer::new(*prep, tokens, place)?),
+            (Preprocess::Text(_), None) => {
+                return Err(setting("text needs the model's vocabulary: text:vocab=FILE, a token a line"));
+            }
+            (_, Some(_)) => return Err(setting("vocab= belongs to text")),
+            (_, None) => None,
+        };
         let features = match record {
             Preprocess::Audio(prep) => Features::new(prep.frontend, prep.sample_rate),
             _ => None,
         };
-        let this = Self { record: record.clone(), input_shape: input_shape.to_vec(), features };
+        let this = Self { record: record.clone(), input_shape: input_shape.to_vec(), features, tokenizer };
         let gives = this.output_shape();
         if let Some(gives) = gives.filter(|shape| without_ones(shape) != without_ones(input_shape)) {
             // A flattened input takes the same numbers in the same order.
@@ -58,6 +84,7 @@ impl Preprocessor {
     fn output_shape(&self) -> Option<Vec<usize>> {
         match &self.record {
             Preprocess::None | Preprocess::Tensor(_) => None,
+            Preprocess::Text(prep) => Some(vec![2, prep.tokens as usize]),
             Preprocess::Image(prep) => {
                 let (w, h, c) = (prep.width as usize, prep.height as usize, prep.channels.count());
                 Some(match prep.layout {
@@ -99,6 +126,10 @@ impl Preprocessor {
             }
             Preprocess::Image(prep) => image(prep, row)?,
             Preprocess::Audio(prep) => self.audio(prep, row)?,
+            Preprocess::Text(_) => match (&row.values, &self.tokenizer) {
+                (RawRow::Text(text), Some(tokenizer)) => tokenizer.apply(text, &row.id)?,
+                (other, _) => return Err(shape(row, "a text (a row of a .tsv or .txt file)".into(), describe(other))),
+            },
         };
         if out.len() != self.len() {
             return Err(shape(
@@ -183,6 +214,17 @@ impl Preprocessor {
     }
 }
 
+/// The text form of a record without its key `vocab`, and the file that this names. (The record has the tokens' number; the
+/// tokens themselves are a section of the bundle.)
+#[must_use]
+pub fn take_vocabulary(prep: &str) -> (String, Option<PathBuf>) {
+    let Some(keys) = prep.trim().strip_prefix("text:") else { return (prep.to_owned(), None) };
+    let (named, others): (Vec<&str>, Vec<&str>) = keys.split(',').partition(|key| key.trim().starts_with("vocab="));
+    let [named] = named[..] else { return (prep.to_owned(), None) };
+    let path = named.trim().trim_start_matches("vocab=").into();
+    (format!("text:{}", others.join(",")), Some(path))
+}
+
 /// `len` samples from `start`; zeros stand for those that the sound does not have.
 fn cut(mut samples: Vec<f32>, start: Start, len: usize) -> Vec<f32> {
     match start {
@@ -200,7 +242,9 @@ fn cut(mut samples: Vec<f32>, start: Start, len: usize) -> Vec<f32> {
 fn array(row: &Row) -> Result<(&[usize], &Values)> {
     match &row.values {
         RawRow::Array { shape, values } => Ok((shape, values)),
-        other => Err(shape(row, "a row of numbers (state --prep for pictures and sound)".into(), describe(other))),
+        other => {
+            Err(shape(row, "a row of numbers (state --prep for pictures, sound and texts)".into(), describe(other)))
+        }
     }
 }
 
@@ -354,6 +398,7 @@ fn describe(values: &RawRow) -> String {
         RawRow::Array { shape, values } => format!("{} {shape:?}", values.element()),
         RawRow::Image(picture) => format!("a picture of {} x {} pixels", picture.width, picture.height),
         RawRow::Audio(clip) => format!("a clip of {} samples", clip.samples.len()),
+        RawRow::Text(text) => format!("a text of {} characters", text.chars().count()),
     }
 }
 

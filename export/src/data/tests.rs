@@ -184,7 +184,7 @@ fn the_shared_data_sets_open() {
 #[test]
 fn devices_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["x.npy", "x.npz", "x.csv", "x-images-idx3-ubyte", "x.png", "x.wav"] {
+    for name in ["x.npy", "x.npz", "x.csv", "x.tsv", "x.txt", "x-images-idx3-ubyte", "x.png", "x.wav"] {
         let path = folder.path().join(name);
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         let error = match name {

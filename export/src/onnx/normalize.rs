@@ -22,6 +22,7 @@ fn arity(op_type: &str) -> Option<(usize, usize)> {
         "Slice" => (1, 5),
         "Max" | "Min" | "Sum" | "Concat" => (1, usize::MAX),
         "MatMul" | "PRelu" | "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Gather" | "Expand" | "Equal" => (2, 2),
+        "LpNormalization" => (1, 1),
         "Conv" | "Gemm" | "LayerNormalization" | "QuantizeLinear" | "DequantizeLinear" => (2, 3),
         "Range" | "Where" => (3, 3),
         "BatchNormalization" => (5, 5),
@@ -57,6 +58,7 @@ impl Importer<'_> {
             "Constant" => return self.constant_node(node),
             "Softmax" if self.graph.opset < 13 => return self.old_softmax(node),
             "Sum" => return self.sum(node),
+            "LpNormalization" => return self.lp_normalization(node),
             "Clip" if node.inputs[1..].iter().flatten().any(|&id| self.constant(id).is_none()) => {
                 return self.clip_by_values(node);
             }

@@ -90,6 +90,34 @@ impl Importer<'_> {
         Ok(())
     }
 
+    /// `LpNormalization` is x over its norm along one axis. A norm of zero counts as 1e-7 (a number that f16 has, too): zeros stay zeros.
+    pub(super) fn lp_normalization(&mut self, node: Raw) -> Result<()> {
+        let Raw { label, name, inputs, outputs, mut attributes, .. } = node;
+        let axis = attributes.int("axis")?.unwrap_or(-1);
+        let p = attributes.int("p")?.unwrap_or(2);
+        attributes.finish()?;
+        let x = inputs[0];
+        let [powers, sum, norm, least] =
+            ["powers", "sum", "norm", "divisor"].map(|what| self.fresh_value(&format!("{name}_{what}")));
+        match p {
+            1 => self.push(format!("{name}_abs"), Op::Abs, vec![x], vec![powers]),
+            2 => self.push(format!("{name}_square"), Op::Mul, vec![x, x], vec![powers]),
+            _ => return Err(label.unsupported(format!("attribute 'p' = {p} is not 1 or 2"))),
+        }
+        let reduce = Op::ReduceSum { axes: vec![axis], keepdims: true };
+        self.push(format!("{name}_reduce"), reduce, vec![Some(powers)], vec![sum]);
+        let norm = if p == 1 {
+            sum
+        } else {
+            self.push(format!("{name}_root"), Op::Sqrt, vec![Some(sum)], vec![norm]);
+            norm
+        };
+        let floor = self.fresh_constant(&format!("{name}_least"), Tensor::F32(ndarray::arr1(&[1e-7]).into_dyn()));
+        self.push(format!("{name}_floor"), Op::Max, vec![Some(norm), Some(floor)], vec![least]);
+        self.push(name, Op::Div, vec![x, Some(least)], outputs);
+        Ok(())
+    }
+
     /// `Clip` with a computed bound is `Min(Max(x, min), max)`, which is how ONNX defines it.
     pub(super) fn clip_by_values(&mut self, node: Raw) -> Result<()> {
         let Raw { name, inputs, outputs, attributes, .. } = node;

@@ -131,6 +131,7 @@ impl Parts<'_> {
             input: InputSpec::new(&graph.value(graph.inputs[0]).name, &shape[1..])?,
             embedding: spec,
             preprocess: self.request.preprocess.clone(),
+            vocabulary: rows.vocabulary(),
             statistics: Some(Statistics { rows: rows.len() as u32, mean_squared_norm, mean: &mean }),
             head: head.as_deref(),
             canaries: (!canaries.0.is_empty()).then_some((&canaries.0[..], &canaries.1[..])),

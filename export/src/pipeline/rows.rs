@@ -1,6 +1,9 @@
 //! Which rows calibrate and which verify.
 
+use std::path::Path;
+
 use hone_runtime::bundle::Preprocess;
+use hone_runtime::bundle::preprocess::TextPrep;
 
 use super::{Request, open};
 use crate::data::{Kind, Options as DataOptions, Preprocessor, Source};
@@ -21,6 +24,7 @@ pub(super) struct Calibration {
     /// Positions in the source.
     chosen: Vec<usize>,
     others: Vec<usize>,
+    vocabulary: Option<String>,
 }
 
 impl Calibration {
@@ -42,7 +46,9 @@ impl Calibration {
         {
             return Err(Error::Setting { name: "--prep".into(), why: format!("{}: {why}", source.path().display()) });
         }
-        let preprocessor = Preprocessor::new(&request.preprocess, &shape[1..])?;
+        let vocabulary = request.vocabulary.as_deref().map(read_vocabulary).transpose()?;
+        let tokens = vocabulary.as_deref().zip(request.vocabulary.as_deref());
+        let preprocessor = Preprocessor::with_vocabulary(&request.preprocess, &shape[1..], tokens)?;
         let limit = request.calibration_rows.min(source.len());
         let chosen: Vec<usize> = if source.is_labelled() {
             (0..limit).collect()
@@ -51,7 +57,7 @@ impl Calibration {
         };
         let used: std::collections::HashSet<usize> = chosen.iter().copied().collect();
         let others = (0..source.len()).filter(|i| !used.contains(i)).collect();
-        Ok(Self { source, preprocessor, shape, chosen, others })
+        Ok(Self { source, preprocessor, shape, chosen, others, vocabulary })
     }
 
     /// Number of calibration rows.
@@ -82,6 +88,11 @@ impl Calibration {
         Ok((tensors, held_out))
     }
 
+    /// The tokens of a text, one a line.
+    pub fn vocabulary(&self) -> Option<&str> {
+        self.vocabulary.as_deref()
+    }
+
     /// Names of the data's classes; none where it has no labels.
     pub fn class_names(&self) -> &[String] {
         self.source.classes()
@@ -105,7 +116,25 @@ impl Rows for Calibration {
     }
 }
 
-/// What to state for pictures and sound, which are no input by themselves. How the pixels are scaled and what the front end
+fn read_vocabulary(path: &Path) -> Result<String> {
+    let meta = std::fs::metadata(path).map_err(Error::io(path))?;
+    if !meta.is_file() {
+        return Err(Error::malformed(path, "not a plain file"));
+    }
+    let limit = TextPrep::MAX_VOCABULARY_BYTES as u64;
+    if meta.len() > limit {
+        return Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            what: "a vocabulary".into(),
+            needs: format!("{} bytes", meta.len()),
+            limit: format!("{limit} bytes"),
+        });
+    }
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8: a vocabulary has one token a line"))
+}
+
+/// What to state for pictures, texts and sound, which are no input by themselves. How the pixels are scaled and what the front end
 /// is cannot be told from the model: a guess would cost accuracy silently.
 fn asks_for_preprocessing(kind: &Kind, shape: &[usize]) -> Option<String> {
     match kind {
@@ -123,6 +152,14 @@ fn asks_for_preprocessing(kind: &Kind, shape: &[usize]) -> Option<String> {
             );
             Some(format!("say how pictures become the model's input {shape:?}; {example}"))
         }
+        Kind::Text => Some(match *shape {
+            [2, tokens] => format!(
+                "say how texts become the model's input: --prep text:vocab=vocab.txt,len={tokens}, with the model's own list of word pieces"
+            ),
+            _ => format!(
+                "the data is text, the model's input is {shape:?}; a model of text takes input_ids and attention_mask"
+            ),
+        }),
         Kind::Audio => Some(format!(
             "say how sound becomes the model's input {shape:?}: --prep raw:…, mfcc:… or logmel:…, with the settings that the model was trained with"
         )),

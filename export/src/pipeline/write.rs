@@ -36,8 +36,8 @@ pub(super) fn plan(request: &Request, name: &str) -> Result<Plan> {
     if let Some(path) = files.into_iter().find(|path| path.is_dir()) {
         return Err(Error::Io { path: path.clone(), source: std::io::ErrorKind::IsADirectory.into() });
     }
-    let inputs = [&request.model, &request.calibration];
-    if let Some(input) = inputs.into_iter().find(|input| files.into_iter().any(|file| is_same(file, input))) {
+    let mut inputs = [&request.model, &request.calibration].into_iter().chain(&request.vocabulary);
+    if let Some(input) = inputs.find(|input| files.into_iter().any(|file| is_same(file, input))) {
         let why = format!("{} is read by this export and would be overwritten; name another folder", input.display());
         return Err(Error::Setting { name: "--out".into(), why });
     }

@@ -107,10 +107,18 @@ impl Emitter<'_> {
     }
 
     fn step(&mut self, step: &NetStep, rounded: Option<&Rounded>) -> Result<()> {
+        if let (Op::MatMul, Some(rounded)) = (&step.node.op, rounded) {
+            return self.product(step, rounded);
+        }
         let mut node = step.node.clone();
         node.inputs = match (&step.weighted, rounded) {
             (Some(_), Some(rounded)) => self.layer_inputs(step, rounded)?,
-            _ => step.node.inputs.iter().map(|id| id.map(|id| self.operand(id)).transpose()).collect::<Result<_>>()?,
+            _ => step
+                .node
+                .inputs
+                .iter()
+                .map(|id| id.map(|id| self.operand_beside(id)).transpose())
+                .collect::<Result<_>>()?,
         };
         if step.weighted.as_ref().is_some_and(|w| w.window.is_none()) {
             node.op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
@@ -145,6 +153,45 @@ impl Emitter<'_> {
             self.requantize(id);
         }
         Ok(())
+    }
+
+    /// A matrix product of more than one row, in float between dequantized operands, and its bias as a sum behind it: what runtimes make one
+    /// integer product of.
+    fn product(&mut self, step: &NetStep, rounded: &Rounded) -> Result<()> {
+        let bad = |why: String| Error::InvalidModel {
+            model: self.network.graph.name.clone(),
+            why: format!("node '{}': {why}", step.node.name),
+        };
+        let input = step.node.inputs[0].ok_or_else(|| bad("no input".into()))?;
+        let matrix = rounded.weights.t().as_standard_layout().into_owned().into_dyn();
+        let bias = Array1::from(rounded.bias.clone()).into_dyn();
+        let (name, outputs, y) = (&step.node.name, rounded.scales.len(), step.node.outputs[0]);
+        let x = self.operand(input)?;
+        let shape = self.scales_shape(false, outputs);
+        let w = self.constant(&format!("{name}_weights"), Tensor::I8(matrix), &rounded.scales, &shape, 1);
+        let b = self.out.add_constant(&format!("{name}_bias"), Tensor::F32(bias));
+        let suffix = (self.steps[y.0].is_some() && self.is_output(y)).then_some("_float");
+        let product = self.copy_value(y, Some("_product"));
+        let sum = self.copy_value(y, suffix);
+        self.push(name, Op::MatMul, vec![x, w], product);
+        let rest = left_over(step.bounds, self.steps[y.0], &[]);
+        let bounded = (rest.low.is_finite() || rest.high.is_finite()).then(|| self.copy_value(y, Some("_before")));
+        self.push(&format!("{name}_add"), Op::Add, vec![product, b], bounded.unwrap_or(sum));
+        if let Some(before) = bounded {
+            let op = Op::Clip { min: rest.low.max(f32::MIN), max: rest.high.min(f32::MAX) };
+            self.push(&format!("{name}_activation"), op, vec![before], sum);
+        }
+        self.plain[y.0] = Some(sum);
+        self.requantize(y);
+        Ok(())
+    }
+
+    /// What a reader of `id` gets that is no weighted layer.
+    fn operand_beside(&mut self, id: ValueId) -> Result<ValueId> {
+        match self.plain[id.0] {
+            Some(plain) if self.network.float_beside[id.0] => Ok(plain),
+            _ => self.operand(id),
+        }
     }
 
     /// What a reader of `id` gets: dequantized where it is stored, the constant or plain value elsewhere.
@@ -215,15 +262,19 @@ impl Emitter<'_> {
                 .collect();
         let codes = Tensor::I32(Array1::from(codes).into_dyn());
         let is_convolution = step.weighted.as_ref().is_some_and(|w| w.window.is_some());
-        // Runtimes know a scale of the whole tensor by its having no axis.
-        let shape = if self.options.weights.is_shared(is_convolution) { vec![] } else { vec![outputs] };
-        let w = self.constant(&format!("{name}_weights"), Tensor::I8(weights), &rounded.scales, &shape);
-        let b = self.constant(&format!("{name}_bias"), codes, &bias_scales, &shape);
+        let shape = self.scales_shape(is_convolution, outputs);
+        let w = self.constant(&format!("{name}_weights"), Tensor::I8(weights), &rounded.scales, &shape, 0);
+        let b = self.constant(&format!("{name}_bias"), codes, &bias_scales, &shape, 0);
         Ok(vec![Some(x), Some(w), Some(b)])
     }
 
-    /// An initializer around 0 with one scale for each index of axis 0, or with one in all where `shape` is empty, and its DequantizeLinear.
-    fn constant(&mut self, name: &str, codes: Tensor, scales: &[f32], shape: &[usize]) -> ValueId {
+    /// Shape of a layer's weight scales. Runtimes know a scale of the whole tensor by its having no axis.
+    fn scales_shape(&self, is_convolution: bool, outputs: usize) -> Vec<usize> {
+        if self.options.weights.is_shared(is_convolution) { vec![] } else { vec![outputs] }
+    }
+
+    /// An initializer around 0 with one scale for each index of `axis`, or with one in all where `shape` is empty, and its DequantizeLinear.
+    fn constant(&mut self, name: &str, codes: Tensor, scales: &[f32], shape: &[usize], axis: i64) -> ValueId {
         let zero_points = match codes {
             Tensor::I8(_) => Tensor::I8(zeros(shape)),
             _ => Tensor::I32(zeros(shape)),
@@ -235,12 +286,7 @@ impl Emitter<'_> {
         let zero_point = self.out.add_constant(&format!("{name}_zero_point"), zero_points);
         let read = Value { name: name.to_owned(), dtype: Some(DType::F32), shape: Some(dims), constant: None };
         let read = self.out.add_value(read);
-        self.push(
-            &format!("{name}_dequantize"),
-            Op::DequantizeLinear { axis: 0 },
-            vec![codes, scale, zero_point],
-            read,
-        );
+        self.push(&format!("{name}_dequantize"), Op::DequantizeLinear { axis }, vec![codes, scale, zero_point], read);
         read
     }
 

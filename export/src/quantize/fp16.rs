@@ -96,7 +96,7 @@ fn products_and_sums(graph: &mut Graph) {
 }
 
 fn values_that_stay_f32(graph: &Graph) -> Vec<bool> {
-    let mut keep = vec![false; graph.values.len()];
+    let mut keep = numbers_for_integers(graph);
     for node in &graph.nodes {
         if matches!(node.op, Op::Resize(_)) {
             for slot in RESIZE_F32_INPUTS {
@@ -107,6 +107,29 @@ fn values_that_stay_f32(graph: &Graph) -> Vec<bool> {
         }
     }
     keep
+}
+
+/// Values of which only integers are made, as the ids of a text: not every integer above 2048 has an f16.
+fn numbers_for_integers(graph: &Graph) -> Vec<bool> {
+    let is_float = |id: ValueId| graph.value(id).dtype == Some(DType::F32);
+    let mut keep: Vec<bool> = (0..graph.values.len()).map(|v| is_float(ValueId(v))).collect();
+    let mut is_read = vec![false; graph.values.len()];
+    for id in &graph.outputs {
+        keep[id.0] = false;
+    }
+    for node in graph.nodes.iter().rev() {
+        let to_integers = matches!(node.op, Op::Cast { to: DType::I64 | DType::I32 | DType::Bool });
+        let moves = matches!(
+            node.op,
+            Op::Split { .. } | Op::Squeeze { .. } | Op::Flatten { .. } | Op::Reshape { .. } | Op::Slice | Op::Identity
+        );
+        let kept = to_integers || (moves && node.outputs.iter().all(|o| keep[o.0] && is_read[o.0]));
+        for id in node.inputs.iter().flatten() {
+            is_read[id.0] = true;
+            keep[id.0] &= kept;
+        }
+    }
+    keep.iter().zip(&is_read).map(|(keep, is_read)| *keep && *is_read).collect()
 }
 
 fn cast_inputs(graph: &mut Graph) {

@@ -58,6 +58,8 @@ pub(super) struct Network {
     pub steps: Vec<Step>,
     /// For every value: whether it is stored quantized.
     pub stored: Vec<bool>,
+    /// For every value: whether those readers that are no weighted layers take it as it was before it was stored quantized.
+    pub float_beside: Vec<bool>,
     /// For every value: the representative of the values that share its scale.
     pub share: Vec<usize>,
     /// Steps that read each value.
@@ -71,22 +73,69 @@ impl Network {
     pub fn new(graph: &Graph, embedding: ValueId, options: &Options) -> Result<Self> {
         let mut graph = graph.clone();
         dense_classifiers(&mut graph);
+        let products_only = is_transformer(&graph);
+        biases_into_products(&mut graph);
         let mut steps = absorb_activations(&graph, embedding)?;
         let mut ends = vec![embedding];
         if options.scores == Scores::Quantized {
             ends.extend(&graph.outputs);
         }
-        mark_quantized(&graph, &mut steps, &ends);
+        if products_only {
+            steps.iter_mut().for_each(|step| step.quantized = step.weighted.is_some());
+        } else {
+            mark_quantized(&graph, &mut steps, &ends);
+        }
         let (readers, maker) = links(&graph, &steps);
         let stored = stored_values(&graph, &steps, &readers, &ends);
-        let share = shared_scales(&graph, &steps, &stored, options.prescribed_steps);
-        Ok(Self { graph, steps, stored, share, readers, maker })
+        let share = match products_only {
+            true => (0..stored.len()).collect(),
+            false => shared_scales(&graph, &steps, &stored, options.prescribed_steps),
+        };
+        let from_convolution = from_convolution(&graph, &steps);
+        let float_beside = from_convolution.iter().map(|from| products_only && !from).collect();
+        Ok(Self { graph, steps, stored, float_beside, share, readers, maker })
     }
 
     /// First output of a step.
     pub fn output(&self, step: usize) -> ValueId {
         self.steps[step].node.outputs[0]
     }
+}
+
+/// Whether the model has layer norms or attention (products of two computed matrices). Their values span too much for eight bits, so that only what
+/// weighted layers read is stored quantized; norms, softmax, GELU and attention's own products stay in float.
+pub(super) fn is_transformer(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| match node.op {
+        Op::LayerNormalization { .. } => true,
+        Op::MatMul => node.inputs.iter().all(|id| graph.constant(*id).is_none()),
+        _ => false,
+    })
+}
+
+/// A matrix product whose only reader adds one constant a column takes it as its third input, as its bias.
+fn biases_into_products(graph: &mut Graph) {
+    let consumers = graph.consumers();
+    let mut added = vec![false; graph.nodes.len()];
+    for i in 0..graph.nodes.len() {
+        let node = &graph.nodes[i];
+        let (Op::MatMul, [_, weights]) = (&node.op, &node.inputs[..]) else { continue };
+        let Some(&[_, outputs]) = graph.constant(*weights).map(Tensor::shape) else { continue };
+        let y = node.outputs[0];
+        let [next] = consumers[y.0][..] else { continue };
+        if graph.outputs.contains(&y) || graph.nodes[next].op != Op::Add {
+            continue;
+        }
+        let other = graph.nodes[next].inputs.iter().copied().find(|id| *id != Some(y)).flatten();
+        let is_bias = |t: &Tensor| t.as_f32().is_some_and(|_| t.len() == outputs && t.shape().last() == Some(&outputs));
+        if !graph.constant(other).is_some_and(is_bias) {
+            continue;
+        }
+        graph.nodes[i].inputs.push(other);
+        graph.nodes[i].outputs = graph.nodes[next].outputs.clone();
+        added[next] = true;
+    }
+    let mut index = 0..;
+    graph.nodes.retain(|_| index.next().is_some_and(|i: usize| !added[i]));
 }
 
 /// A 1×1 convolution on a 1×1 map that is only flattened afterwards becomes a dense layer after the flattening: the same numbers, and
@@ -203,8 +252,11 @@ fn weights(graph: &Graph, node: &Node) -> Result<Option<Weighted>> {
     let Some(Tensor::F32(w)) = graph.constant(node.inputs.get(1).copied().flatten()) else {
         return Err(unsupported("the quantizer needs constant float32 weights"));
     };
-    let shape = w.shape().to_vec();
+    let mut shape = w.shape().to_vec();
     let rows = shape[0];
+    if node.op == Op::MatMul {
+        shape.reverse();
+    }
     let flat = w.to_shape((rows, w.len() / rows.max(1))).map_err(|e| unsupported(&e.to_string()))?;
     let matrix = if transposed { flat.to_owned() } else { flat.t().to_owned() } * alpha;
     let outputs = matrix.nrows();
@@ -249,6 +301,15 @@ fn links(graph: &Graph, steps: &[Step]) -> (Vec<Vec<usize>>, Vec<Option<usize>>)
     (readers, maker)
 }
 
+/// For every value: whether a convolution makes it.
+fn from_convolution(graph: &Graph, steps: &[Step]) -> Vec<bool> {
+    let mut from = vec![false; graph.values.len()];
+    for step in steps.iter().filter(|s| s.weighted.as_ref().is_some_and(|w| w.window.is_some())) {
+        from[step.node.outputs[0].0] = true;
+    }
+    from
+}
+
 /// Float values that quantized steps read, what convolutions give (integer kernels need a quantized output; only dense layers have
 /// one with a float output), and the `ends`.
 fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], ends: &[ValueId]) -> Vec<bool> {
@@ -258,10 +319,7 @@ fn stored_values(graph: &Graph, steps: &[Step], readers: &[Vec<usize>], ends: &[
             Some(crate::graph::DType::I64 | crate::graph::DType::I32 | crate::graph::DType::Bool)
         )
     };
-    let mut from_convolution = vec![false; graph.values.len()];
-    for step in steps.iter().filter(|s| s.weighted.as_ref().is_some_and(|w| w.window.is_some())) {
-        from_convolution[step.node.outputs[0].0] = true;
-    }
+    let from_convolution = from_convolution(graph, steps);
     (0..graph.values.len())
         .map(|v| {
             let read = readers[v].iter().any(|&r| {

@@ -12,7 +12,7 @@ use super::ranges::{Measured, left_over};
 use super::spool::Spool;
 use super::{Options, Rounding, Rows, Step};
 use crate::calibrate::{Extremes, Histogram, RangeMethod};
-use crate::graph::{Graph, Op, Tensor, ValueId, eval, window::Geometry};
+use crate::graph::{Graph, Op, Tensor, ValueId, eval, text, window::Geometry};
 use crate::{Error, Result};
 
 /// Rows are worked on in this many interleaved parts, a fixed number so that sums do not depend on the machine. Even parts hold
@@ -48,6 +48,8 @@ pub(super) struct Walk<'a> {
     rows: usize,
     input: Spool,
     shape: Vec<usize>,
+    /// Number of tokens, where the rows are texts: ids, then the mask.
+    tokens: Option<usize>,
 }
 
 /// One value of all rows: the float network's and the quantized network's.
@@ -55,19 +57,31 @@ struct Pair {
     shape: Vec<usize>,
     float: Spool,
     quantized: Spool,
-    /// Codes with this step, or f32 where `None`.
+    /// The step of the codes; `None`: it is not stored quantized.
     step: Option<Step>,
+    /// Whether `quantized` holds f32, also where there is a step, which is then applied for those who read codes.
+    is_float: bool,
+    /// Whether the values are int64 (ids of a text), which f32 holds exactly.
+    is_integer: bool,
 }
 
 impl Pair {
-    fn new(folder: &Path, shape: &[usize], step: Option<Step>) -> Result<Self> {
+    fn new(folder: &Path, shape: &[usize], step: Option<Step>, float_beside: bool) -> Result<Self> {
         let len: usize = shape.iter().product();
-        let quantized = Spool::new(folder, if step.is_some() { len } else { 4 * len })?;
-        Ok(Self { shape: shape.to_vec(), float: Spool::new(folder, 4 * len)?, quantized, step })
+        let is_float = step.is_none() || float_beside;
+        let quantized = Spool::new(folder, if is_float { 4 * len } else { len })?;
+        Ok(Self {
+            shape: shape.to_vec(),
+            float: Spool::new(folder, 4 * len)?,
+            quantized,
+            step,
+            is_float,
+            is_integer: false,
+        })
     }
 
     fn write_quantized(&self, row: usize, values: &[f32]) -> Result<()> {
-        match self.step {
+        match self.step.filter(|_| !self.is_float) {
             Some(step) => {
                 let codes: Vec<u8> = values.iter().map(|&v| step.quantize(v)).collect();
                 self.quantized.write(row, &codes)
@@ -76,14 +90,24 @@ impl Pair {
         }
     }
 
+    /// What a weighted layer reads.
     fn read_quantized(&self, row: usize) -> Result<Vec<f32>> {
         match self.step {
+            Some(step) if self.is_float => {
+                let values = self.quantized.read_f32(row)?;
+                Ok(values.into_iter().map(|v| step.dequantize(step.quantize(v))).collect())
+            }
             Some(step) => {
                 let levels: Vec<f32> = (0..=255).map(|q| step.dequantize(q)).collect();
                 Ok(self.quantized.read(row)?.into_iter().map(|q| levels[usize::from(q)]).collect())
             }
             None => self.quantized.read_f32(row),
         }
+    }
+
+    /// What any other step reads.
+    fn read_beside(&self, row: usize) -> Result<Vec<f32>> {
+        if self.is_float { self.quantized.read_f32(row) } else { self.read_quantized(row) }
     }
 }
 
@@ -126,15 +150,23 @@ impl<'a> Walk<'a> {
         }
         let (spool, shape) =
             spool.ok_or_else(|| Error::Setting { name: "calibration rows".into(), why: "there are none".into() })?;
-        Ok(Self { scratch, rows: rows.len(), input: spool, shape })
+        Ok(Self { scratch, rows: rows.len(), input: spool, shape, tokens: text::tokens(&network.graph) })
     }
 
     fn input_row(&self, row: usize) -> Result<Tensor> {
         tensor(&self.shape, self.input.read_f32(row)?)
     }
 
+    /// Which of the `positions` of a row count, where the row is a text that does not fill them and the layer has one for each token: what a
+    /// layer gives behind the end of a text is read by nobody.
+    fn places(&self, row: usize, positions: usize) -> Result<Option<Vec<usize>>> {
+        let Some(tokens) = self.tokens.filter(|tokens| *tokens == positions) else { return Ok(None) };
+        let mask = &self.input.read_f32(row)?[tokens..];
+        Ok(Some((0..tokens).filter(|at| mask[*at] != 0.0).collect()))
+    }
+
     /// Runs the float network on every row; `visit` sees each value once a row, in parts.
-    fn float_pass<T: Send>(
+    pub(super) fn float_pass<T: Send>(
         &self,
         network: &Network,
         factors: Option<&Factors>,
@@ -294,7 +326,7 @@ impl<'a> Walk<'a> {
     ) -> Result<(Vec<LayerReport>, Vec<Option<Rounded>>)> {
         let mut frontier: Vec<Option<Pair>> = network.graph.values.iter().map(|_| None).collect();
         let input = network.graph.inputs[0];
-        let pair = Pair::new(self.scratch, &self.shape, steps[input.0])?;
+        let pair = Pair::new(self.scratch, &self.shape, steps[input.0], network.float_beside[input.0])?;
         for row in 0..self.rows {
             let values = self.input.read_f32(row)?;
             pair.float.write_f32(row, &values)?;
@@ -392,7 +424,7 @@ impl<'a> Walk<'a> {
         let mut target = take_f32(apply(graph, t.step, borrow(&float), Some(layer))?)?;
         if let Some((other, own)) = t.repaired_addition() {
             let pair = frontier[other.0].as_ref().ok_or_else(|| missing(graph, own))?;
-            let difference = pair.float.read_f32(row)?.into_iter().zip(pair.read_quantized(row)?).map(|(f, x)| f - x);
+            let difference = pair.float.read_f32(row)?.into_iter().zip(pair.read_beside(row)?).map(|(f, x)| f - x);
             for (t, d) in target.iter_mut().zip(difference) {
                 *t += d;
             }
@@ -405,8 +437,13 @@ impl<'a> Walk<'a> {
         let step = t.position_step(positions, self.rows);
         // From another start in every row.
         let phase = row % step;
-        let target =
-            Array2::from_shape_vec((outputs, positions), target).map_err(|e| shape_error(graph, t.step, &e))?;
+        // A convolution gives its channels one after the other, a dense layer its positions.
+        let target = match t.weighted.window {
+            Some(_) => Array2::from_shape_vec((outputs, positions), target),
+            None => Array2::from_shape_vec((positions, outputs), target).map(|t| t.reversed_axes()),
+        };
+        let target = target.map_err(|e| shape_error(graph, t.step, &e))?;
+        let places = if t.weighted.window.is_none() { self.places(row, positions)? } else { None };
         let mut seen = Observed::default();
         let (offsets, mut sums, second) = match into {
             Some((offsets, sums, second)) => (Some(offsets), sums.unwrap_or_default(), second),
@@ -416,6 +453,14 @@ impl<'a> Walk<'a> {
             let mut columns = t.columns(&x, &input.shape, g, (phase, step))?;
             let rows = g * (outputs / groups)..(g + 1) * (outputs / groups);
             let mut target = target.slice(s![rows, phase..;step]).to_owned();
+            if let Some(places) = &places {
+                let kept: Vec<usize> = places
+                    .iter()
+                    .filter(|at| **at >= phase && (**at - phase).is_multiple_of(step))
+                    .map(|at| (at - phase) / step)
+                    .collect();
+                (columns, target) = (columns.select(Axis(1), &kept), target.select(Axis(1), &kept));
+            }
             match offsets {
                 None => {
                     seen.x_offset.push(row_means(&columns.view()));
@@ -449,7 +494,9 @@ impl<'a> Walk<'a> {
         let float = step.weighted.as_ref().map(float_layer).transpose()?;
         let input_step = step.node.inputs.first().copied().flatten().and_then(|x| steps[x.0]);
         let quantized = match (layer, &step.weighted) {
-            (Some(rounded), Some(weighted)) => Some(quantized_layer(weighted, rounded, input_step)?),
+            (Some(rounded), Some(weighted)) => {
+                Some(quantized_layer(weighted, rounded, input_step, step.node.op == Op::MatMul)?)
+            }
             _ => None,
         };
         let compute = |row: usize| -> Result<(Vec<Tensor>, Vec<Tensor>)> {
@@ -469,7 +516,13 @@ impl<'a> Walk<'a> {
         let mut pairs = Vec::new();
         for (id, tensor) in step.node.outputs.iter().zip(&first) {
             pairs.push(match tensor {
-                Tensor::F32(data) => Some(Pair::new(self.scratch, data.shape(), steps[id.0])?),
+                Tensor::F32(data) => {
+                    Some(Pair::new(self.scratch, data.shape(), steps[id.0], network.float_beside[id.0])?)
+                }
+                Tensor::I64(data) => {
+                    let pair = Pair::new(self.scratch, data.shape(), None, false)?;
+                    Some(Pair { is_integer: true, ..pair })
+                }
                 _ => None,
             });
         }
@@ -480,6 +533,12 @@ impl<'a> Walk<'a> {
                 for row in (part..self.rows).step_by(PARTS) {
                     let (f, x) = compute(row)?;
                     for (o, ((f, x), pair)) in f.iter().zip(&x).zip(&pairs).enumerate() {
+                        if let (Some(pair), Tensor::I64(ids)) = (pair, f) {
+                            let ids: Vec<f32> = ids.iter().map(|id| *id as f32).collect();
+                            pair.float.write_f32(row, &ids)?;
+                            pair.write_quantized(row, &ids)?;
+                            continue;
+                        }
                         let (Some(pair), Some(f), Some(x)) = (pair, slice(f), slice(x)) else { continue };
                         pair.float.write_f32(row, f)?;
                         pair.write_quantized(row, x)?;
@@ -517,9 +576,16 @@ impl<'a> Walk<'a> {
             .map(|id| {
                 let Some(id) = id else { return Ok(None) };
                 if let Some(pair) = &frontier[id.0] {
-                    let values =
-                        if side == Side::Float { pair.float.read_f32(row)? } else { pair.read_quantized(row)? };
-                    return tensor(&pair.shape, values).map(Some);
+                    let values = match side {
+                        Side::Float => pair.float.read_f32(row)?,
+                        Side::Quantized if step.weighted.is_some() => pair.read_quantized(row)?,
+                        Side::Quantized => pair.read_beside(row)?,
+                    };
+                    let values = tensor(&pair.shape, values)?;
+                    return Ok(Some(match values {
+                        Tensor::F32(ids) if pair.is_integer => Tensor::I64(ids.mapv(|id| id as i64)),
+                        values => values,
+                    }));
                 }
                 match &network.graph.value(*id).constant {
                     Some(Tensor::F32(c)) if side == Side::Quantized && network.stored[id.0] => {
@@ -643,10 +709,19 @@ fn apply<'t>(
     args.truncate(1);
     args.extend([Some(weights), Some(bias)]);
     let mut node = step.node.clone();
-    if step.weighted.as_ref().is_some_and(|w| w.window.is_none()) {
-        node.op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    if step.weighted.as_ref().is_none_or(|w| w.window.is_some()) {
+        return eval::node(&node, graph, &args);
     }
-    eval::node(&node, graph, &args)
+    node.op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    let Some(Tensor::F32(x)) = args[0].filter(|x| x.shape().len() > 2) else {
+        return eval::node(&node, graph, &args);
+    };
+    // One row a position.
+    let (lead, width) = x.shape().split_at(x.ndim() - 1);
+    let flat = tensor(&[lead.iter().product(), width[0]], x.iter().copied().collect())?;
+    let shape = [lead, &weights.shape()[..1]].concat();
+    let outputs = eval::node(&node, graph, &[Some(&flat), Some(weights), Some(bias)])?;
+    Ok(vec![tensor(&shape, take_f32(outputs)?)?])
 }
 
 fn float_layer(weighted: &Weighted) -> Result<(Tensor, Tensor)> {
@@ -654,13 +729,19 @@ fn float_layer(weighted: &Weighted) -> Result<(Tensor, Tensor)> {
     Ok((tensor(&weighted.shape, values)?, tensor(&[weighted.bias.len()], weighted.bias.clone())?))
 }
 
-fn quantized_layer(weighted: &Weighted, rounded: &Rounded, input: Option<Step>) -> Result<(Tensor, Tensor)> {
+/// `is_product`: the bias is added in float.
+fn quantized_layer(
+    weighted: &Weighted,
+    rounded: &Rounded,
+    input: Option<Step>,
+    is_product: bool,
+) -> Result<(Tensor, Tensor)> {
     let mut values = Vec::with_capacity(rounded.weights.len());
     for (row, &scale) in rounded.weights.rows().into_iter().zip(&rounded.scales) {
         values.extend(row.iter().map(|&q| f32::from(q) * scale));
     }
     let bias = rounded.bias.iter().zip(&rounded.scales).map(|(&b, &scale)| {
-        let unit = input.map_or(0.0, |s| s.scale) * scale;
+        let unit = if is_product { 0.0 } else { input.map_or(0.0, |s| s.scale) * scale };
         if unit > 0.0 { (b / unit).round_ties_even() * unit } else { b }
     });
     Ok((tensor(&weighted.shape, values)?, tensor(&[rounded.bias.len()], bias.collect())?))

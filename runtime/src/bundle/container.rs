@@ -31,9 +31,22 @@ pub(super) mod kind {
     pub(crate) const LABELS: u16 = 9;
     pub(crate) const CANARIES: u16 = 10;
     pub(crate) const FACTS: u16 = 11;
+    pub(crate) const VOCABULARY: u16 = 12;
 
-    pub(crate) const KNOWN: [u16; 11] =
-        [MODEL, BACKBONE_ONNX, PLAN, INPUT, EMBEDDING, PREPROCESS, STATISTICS, HEAD, LABELS, CANARIES, FACTS];
+    pub(crate) const KNOWN: [u16; 12] = [
+        MODEL,
+        BACKBONE_ONNX,
+        PLAN,
+        INPUT,
+        EMBEDDING,
+        PREPROCESS,
+        STATISTICS,
+        HEAD,
+        LABELS,
+        CANARIES,
+        FACTS,
+        VOCABULARY,
+    ];
 }
 
 /// Sections of a file whose header, table, checksums and padding were checked.
@@ -122,6 +135,7 @@ pub(super) fn name(kind: u16) -> &'static str {
         kind::LABELS => "labels section",
         kind::CANARIES => "canaries section",
         kind::FACTS => "facts section",
+        kind::VOCABULARY => "vocabulary section",
         _ => "section of a kind unknown here",
     }
 }

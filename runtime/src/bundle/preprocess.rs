@@ -29,6 +29,22 @@ pub enum Preprocess {
     Image(ImagePrep),
     /// A clip of mono sound.
     Audio(AudioPrep),
+    /// A text.
+    Text(TextPrep),
+}
+
+/// model = [ids, mask], two rows of `tokens` numbers: the tokens of the text in the bundle's vocabulary
+/// ([`Bundle::vocabulary`](super::Bundle::vocabulary)), and 1 for each of them.
+///
+/// The text is split as BERT's tokenizer splits it (white space, punctuation and Chinese characters; then the longest pieces that the
+/// vocabulary has, from the left), put between `[CLS]` and `[SEP]`, and cut behind `tokens` − 1 of them so that `[SEP]` is the last. Places without a token have
+/// the id of `[PAD]` and 0 in the mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextPrep {
+    /// Length of the two rows.
+    pub tokens: u32,
+    /// Whether letters become lower case and lose their accents first.
+    pub lower: bool,
 }
 
 /// model = permute(row · scale + offset).
@@ -282,7 +298,22 @@ impl Preprocess {
             Self::Tensor(prep) => prep.check(),
             Self::Image(prep) => prep.check(),
             Self::Audio(prep) => prep.check(),
+            Self::Text(prep) => prep.check(),
         }
+    }
+}
+
+impl TextPrep {
+    /// Most tokens of a text.
+    pub const MAX_TOKENS: u32 = 8192;
+    /// Largest vocabulary in bytes.
+    pub const MAX_VOCABULARY_BYTES: usize = 4 << 20;
+
+    fn check(&self) -> Result<()> {
+        if (3..=Self::MAX_TOKENS).contains(&self.tokens) {
+            return Ok(());
+        }
+        Err(out_of_range("tokens of a text", self.tokens, 3, Self::MAX_TOKENS))
     }
 }
 

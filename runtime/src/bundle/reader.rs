@@ -1,7 +1,7 @@
 //! What each section holds, and the sections against each other.
 
-use super::container::{Sections, kind, name};
-use super::preprocess::Preprocess;
+use super::container::{self, Sections, kind, name};
+use super::preprocess::{Preprocess, TextPrep};
 use super::{Bundle, Canaries, InputSpec, Precision, Statistics};
 use crate::backbone::Fingerprint;
 use crate::bytes::Reader;
@@ -38,9 +38,17 @@ pub(super) fn parse(file: &[u8]) -> Result<Bundle<'_>> {
         statistics: sections.get(kind::STATISTICS).map(|s| read_statistics(s, embedding)).transpose()?,
         head,
         canaries: None,
-        facts: sections.get(kind::FACTS).map(read_facts).transpose()?,
+        facts: sections.get(kind::FACTS).map(|s| read_utf8(kind::FACTS, s)).transpose()?,
+        vocabulary: sections.get(kind::VOCABULARY).map(read_vocabulary).transpose()?,
         labels,
     };
+    match (&bundle.preprocess, bundle.vocabulary) {
+        (Preprocess::Text(_), None) => return Err(Error::Missing { what: container::name(kind::VOCABULARY) }),
+        (Preprocess::Text(_), Some(_)) | (_, None) => {}
+        (_, Some(_)) => {
+            return Err(Error::Malformed { what: container::name(kind::VOCABULARY), why: "the input is no text" });
+        }
+    }
     let classes = bundle.labels().map_or(0, |labels| labels.len());
     bundle.canaries = sections.get(kind::CANARIES).map(|s| read_canaries(s, embedding, classes)).transpose()?;
     Ok(bundle)
@@ -116,6 +124,14 @@ fn read_canaries(section: &[u8], embedding: EmbeddingSpec, known: usize) -> Resu
     Ok(Canaries { classes, rows })
 }
 
-fn read_facts(section: &[u8]) -> Result<&str> {
-    core::str::from_utf8(section).map_err(|_| Error::Malformed { what: name(kind::FACTS), why: "text is not UTF-8" })
+fn read_vocabulary(section: &[u8]) -> Result<&str> {
+    if section.len() > TextPrep::MAX_VOCABULARY_BYTES {
+        let (value, max) = (section.len() as u64, TextPrep::MAX_VOCABULARY_BYTES as u64);
+        return Err(Error::Bounds { what: "bytes of a vocabulary", value, min: 0, max });
+    }
+    read_utf8(kind::VOCABULARY, section)
+}
+
+fn read_utf8(kind: u16, section: &[u8]) -> Result<&str> {
+    core::str::from_utf8(section).map_err(|_| Error::Malformed { what: name(kind), why: "text is not UTF-8" })
 }

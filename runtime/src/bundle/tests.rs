@@ -40,6 +40,16 @@ fn full(head: &[u8]) -> BundleParts<'_> {
     }
 }
 
+fn full_without_head() -> BundleParts<'static> {
+    let head = None;
+    BundleParts {
+        input: InputSpec::new("tokens", &[2, 8]).unwrap(),
+        embedding: SPEC,
+        head,
+        ..BundleParts::new(ONNX, PRINT)
+    }
+}
+
 #[test]
 fn parse_is_the_inverse_of_the_writer() {
     let head = head();
@@ -70,6 +80,20 @@ fn sections_are_aligned() {
     assert_eq!(offset(bundle.backbone) % 16, 0);
     assert_eq!(offset(bundle.head.unwrap().as_bytes()) % 16, 0);
     assert_eq!(offset(bundle.canaries.unwrap().rows().as_bytes()) % 16, 0);
+}
+
+#[test]
+fn a_vocabulary_comes_with_a_text_and_with_nothing_else() {
+    let text = Preprocess::parse("text:len=8").unwrap();
+    let parts = BundleParts { preprocess: text, vocabulary: Some("[PAD]\n[UNK]\nwort"), ..full_without_head() };
+    assert_eq!(Bundle::parse(&parts.to_bytes().unwrap()).unwrap().vocabulary, parts.vocabulary);
+    let without = BundleParts { vocabulary: None, ..parts.clone() };
+    assert!(matches!(without.to_bytes(), Err(Error::Missing { what: "vocabulary section" })));
+    let of_nothing = BundleParts { preprocess: Preprocess::None, ..parts.clone() };
+    assert!(matches!(of_nothing.to_bytes(), Err(Error::Malformed { what: "vocabulary section", .. })));
+    let long = "a\n".repeat(preprocess::TextPrep::MAX_VOCABULARY_BYTES / 2 + 1);
+    let beyond = BundleParts { vocabulary: Some(&long), ..parts };
+    assert!(matches!(beyond.to_bytes(), Err(Error::Bounds { what: "bytes of a vocabulary", .. })));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct BundleParts<'a> {
     pub fingerprint: Fingerprint,
     /// How a row of data becomes the input.
     pub preprocess: Preprocess,
+    /// Tokens of a text, one a line; needed where the input is one ([`Preprocess::Text`]).
+    pub vocabulary: Option<&'a str>,
     /// What calibration saw.
     pub statistics: Option<Statistics<'a>>,
     /// A head record ([`crate::head::HeadParts`]); its fingerprint and embedding must be the bundle's.
@@ -59,6 +61,7 @@ impl<'a> BundleParts<'a> {
             embedding: EmbeddingSpec { dim: 1, kind: EmbeddingKind::F16 },
             fingerprint,
             preprocess: Preprocess::None,
+            vocabulary: None,
             statistics: None,
             head: None,
             labels: None,
@@ -112,6 +115,7 @@ impl<'a> BundleParts<'a> {
             (kind::LABELS, labels.as_deref()),
             (kind::CANARIES, canaries.as_deref()),
             (kind::FACTS, self.facts.map(str::as_bytes)),
+            (kind::VOCABULARY, self.vocabulary.map(str::as_bytes)),
             (kind::PLAN, self.plan),
         ] {
             sections.extend(bytes.map(|bytes| (kind, 0, bytes)));

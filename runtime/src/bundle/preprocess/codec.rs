@@ -16,7 +16,8 @@ impl Preprocess {
             1 => Self::Tensor(read_tensor(&mut r)?),
             2 => Self::Image(read_image(&mut r)?),
             3 => Self::Audio(read_audio(&mut r)?),
-            kind => return Err(unknown("kind of preprocessing", kind, 3)),
+            4 => Self::Text(read_text(&mut r)?),
+            kind => return Err(unknown("kind of preprocessing", kind, 4)),
         };
         r.end()?;
         record.check()?;
@@ -32,6 +33,10 @@ impl Preprocess {
             Self::Tensor(prep) => write_tensor(&mut w, prep)?,
             Self::Image(prep) => write_image(&mut w, prep)?,
             Self::Audio(prep) => write_audio(&mut w, prep)?,
+            Self::Text(prep) => {
+                w.bytes(&[4, u8::from(prep.lower), 0, 0])?;
+                w.u32(prep.tokens)?;
+            }
         }
         Ok(w.position())
     }
@@ -258,6 +263,14 @@ fn read_mel_extension(r: &mut Reader<'_>, mel: &mut Mel) -> Result<()> {
     mel.floor = if flag("kind of floor", how)? { Floor::Max(floor) } else { Floor::Add(floor) };
     mel.range = r.f32()?;
     Ok(())
+}
+
+fn read_text(r: &mut Reader<'_>) -> Result<TextPrep> {
+    let [lower, reserved @ ..]: [u8; 3] = r.array()?;
+    if reserved != [0; 2] {
+        return Err(Error::Malformed { what: WHAT, why: "reserved bytes are not zero" });
+    }
+    Ok(TextPrep { lower: flag("lower case flag", lower)?, tokens: r.u32()? })
 }
 
 fn flag(what: &'static str, value: u8) -> Result<bool> {

@@ -87,11 +87,16 @@ fn audio() -> impl Strategy<Value = Preprocess> {
     )
 }
 
+fn text() -> impl Strategy<Value = Preprocess> {
+    (3u32..=TextPrep::MAX_TOKENS, any::<bool>())
+        .prop_map(|(tokens, lower)| Preprocess::Text(TextPrep { tokens, lower }))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn bytes_and_text_are_inverses(prep in prop_oneof![Just(Preprocess::None), tensor(), image(), audio()]) {
+    fn bytes_and_text_are_inverses(prep in prop_oneof![Just(Preprocess::None), tensor(), image(), audio(), text()]) {
         let bytes = prep.to_bytes().unwrap();
         prop_assert!(bytes.len() <= MAX_ENCODED_BYTES);
         prop_assert_eq!(&Preprocess::decode(&bytes).unwrap(), &prep);
@@ -101,7 +106,7 @@ proptest! {
 
     #[test]
     fn damaged_bytes_never_panic_and_what_is_accepted_is_sound(
-        prep in prop_oneof![tensor(), image(), audio()],
+        prep in prop_oneof![tensor(), image(), audio(), text()],
         at in any::<prop::sample::Index>(),
         value in any::<u8>(),
         keep in any::<prop::sample::Index>(),
@@ -117,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn random_text_never_panics(text in "(image|tensor|mfcc|raw|none)?:?([a-z]{1,6}=[0-9x:/.a-z-]{0,9},?){0,5}") {
+    fn random_text_never_panics(text in "(image|tensor|mfcc|raw|text|none)?:?([a-z]{1,6}=[0-9x:/.a-z-]{0,9},?){0,5}") {
         if let Ok(prep) = Preprocess::parse(&text) {
             prop_assert_eq!(Preprocess::parse(&prep.to_string()).unwrap(), prep);
         }
@@ -160,6 +165,10 @@ fn faults_are_named() {
         ("mfcc:rate=16000,frame=480", "missing"),
         ("mfcc:rate=16000,frame=480,step=320,fft=512,bins=40,low=20,high=9000,coefficients=10", "edges"),
         ("mfcc:rate=16000,frame=480,step=320,fft=256,bins=40,low=20,high=4000,coefficients=10", "fft"),
+        ("text:lower=yes", "missing"),
+        ("text:len=2", "tokens of a text"),
+        ("text:len=8193", "tokens of a text"),
+        ("text:len=8,lower=maybe", "lower=yes or no"),
         ("raw:rate=8000,start=late", "whole number"),
         ("raw:rate=8000,gain=0", "gain"),
         ("raw:rate=8000,window=4", "no such key"),
@@ -183,6 +192,13 @@ fn golden_bytes() {
         expected.extend(number.to_le_bytes());
     }
     assert_eq!(prep.to_bytes().unwrap(), expected);
+}
+
+#[test]
+fn golden_bytes_of_text() {
+    let prep = Preprocess::parse("text:len=64").unwrap();
+    assert_eq!(prep.to_bytes().unwrap(), [4, 1, 0, 0, 64, 0, 0, 0]);
+    assert_eq!(prep.to_string(), "text:len=64,lower=yes");
 }
 
 /// The record of a bundle written before the extension, byte for byte, and one that needs it.

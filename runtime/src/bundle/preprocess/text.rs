@@ -22,6 +22,7 @@ impl Preprocess {
     /// | `raw`, `mfcc`, `logmel` | `rate`, `samples` (= `rate`: one second), `start=N\|middle` (0), `peak=yes\|no` (yes for mfcc, else no), `gain` (1), `scale` (1), `offset` (0), `layout=time\|feature` (time) |
     /// | `mfcc`, `logmel` also | `frame`, `step`, `fft`, `bins`, `low`, `high`, `window` (= `frame`), `spectrum=magnitude\|power` (magnitude), `mel=tensorflow\|htk\|slaney` (tensorflow), `norm=none\|area` (none), `log=ln\|log10\|db` (ln), `floor=add:X\|max:X` (add:1e-6), `range` (0: none) |
     /// | `mfcc` also | `coefficients` |
+    /// | `text` | `len` (tokens), `lower=yes\|no` (yes) |
     ///
     /// What the keys of sound mean stands with [`AudioPrep`] and [`Mel`].
     ///
@@ -46,7 +47,11 @@ impl Preprocess {
             "tensor" => Self::Tensor(parse_tensor(&mut keys)?),
             "image" => Self::Image(parse_image(&mut keys)?),
             "raw" | "mfcc" | "logmel" => Self::Audio(parse_audio(kind, &mut keys)?),
-            _ => return Err(fault(kind, "expected none, tensor, image, raw, mfcc or logmel")),
+            "text" => Self::Text(TextPrep {
+                tokens: keys.number("len", None)?,
+                lower: keys.choice("lower", &SWITCH, true, "expected lower=yes or no")?,
+            }),
+            _ => return Err(fault(kind, "expected none, tensor, image, raw, mfcc, logmel or text")),
         };
         keys.end()?;
         record.check()?;
@@ -154,7 +159,7 @@ fn parse_audio(kind: &str, keys: &mut Keys<'_>) -> Result<AudioPrep> {
             Some("middle") => Start::Middle,
             Some(sample) => Start::Sample(number(sample)?),
         },
-        peak: keys.choice("peak", &[("no", false), ("yes", true)], kind == "mfcc", "expected peak=yes or no")?,
+        peak: keys.choice("peak", &SWITCH, kind == "mfcc", "expected peak=yes or no")?,
         gain: keys.take("gain").map_or(Ok(1.0), real)?,
         frontend,
         scale: keys.take("scale").map_or(Ok(1.0), real)?,
@@ -163,6 +168,7 @@ fn parse_audio(kind: &str, keys: &mut Keys<'_>) -> Result<AudioPrep> {
     })
 }
 
+const SWITCH: [(&str, bool); 2] = [("no", false), ("yes", true)];
 const LAYOUTS: [(&str, AudioLayout); 2] = [("time", AudioLayout::TimeMajor), ("feature", AudioLayout::FeatureMajor)];
 const SPECTRA: [(&str, Spectrum); 2] = [("magnitude", Spectrum::Magnitude), ("power", Spectrum::Power)];
 const BANDS: [(&str, Bands); 3] = [("tensorflow", Bands::TensorFlow), ("htk", Bands::Htk), ("slaney", Bands::Slaney)];
@@ -284,6 +290,7 @@ impl fmt::Display for Preprocess {
             }
             Self::Image(prep) => show_image(f, prep),
             Self::Audio(prep) => show_audio(f, prep),
+            Self::Text(prep) => write!(f, "text:len={},lower={}", prep.tokens, word(&SWITCH, prep.lower)),
         }
     }
 }
@@ -325,7 +332,7 @@ fn show_audio(f: &mut fmt::Formatter<'_>, prep: &AudioPrep) -> fmt::Result {
         Start::Sample(start) => write!(f, ",start={start}")?,
         Start::Middle => f.write_str(",start=middle")?,
     }
-    write!(f, ",peak={}", if prep.peak { "yes" } else { "no" })?;
+    write!(f, ",peak={}", word(&SWITCH, prep.peak))?;
     if prep.gain != 1.0 {
         write!(f, ",gain={}", prep.gain)?;
     }
