@@ -463,6 +463,8 @@ pub enum Head {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
+        patience: Patience,
+        #[command(flatten)]
         library: Library,
     },
     /// Write backbone and head as one plain ONNX file
@@ -550,6 +552,22 @@ pub enum Scenario {
     Offline,
 }
 
+/// How long the process of a provider may be silent.
+#[cfg(feature = "bench")]
+#[derive(Debug, Args)]
+pub struct Patience {
+    /// A provider is given up when it has said nothing for so many seconds: neither loaded, nor made a run
+    #[arg(long, value_name = "SECONDS", default_value = "300")]
+    pub patience: std::num::NonZeroU32,
+}
+
+#[cfg(feature = "bench")]
+impl Patience {
+    pub fn duration(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.patience.get().into())
+    }
+}
+
 /// How a bench measures.
 #[cfg(feature = "bench")]
 #[derive(Debug, Args)]
@@ -585,6 +603,8 @@ pub struct How {
     /// Also write a page with plots
     #[arg(long, value_name = "FILE.html")]
     pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// One provider of a bench, in a process of its own.

@@ -3,7 +3,8 @@
 For every backbone: `hone export` (int8), then `hone eval --k-shot` on the same shots and the same test rows as the READMEs' tables
 (`LR rms`: scikit-learn's logistic regression on embeddings divided by their RMS; int8 there is ONNX Runtime's `quantize_static`).
 Two calibrations: "pretraining" takes rows of what the backbone was trained for, as on a desktop that has never seen the user's
-data; "task" takes 100 training rows of the new task, which is what the published int8 column did. `python kshot.py [name …]`.
+data; "task" takes 100 training rows of the new task, which is what the published int8 column did. The sentence encoder runs on ONNX Runtime,
+in int8 (published: `quantize_dynamic`) and in fp16; its other task's sentences stand for those of pretraining. `python kshot.py [name …]`.
 """
 
 import pathlib
@@ -25,23 +26,28 @@ PUBLISHED = {
     "squeezenet / flowers": {"1": (41.2, 40.5), "5": (58.1, 57.5), "20": (73.9, 74.5), "all": (77.5, 78.5)},
     "mobilenet_v2 / flowers": {"1": (43.7, 44.2), "5": (70.0, 71.1), "20": (81.9, 81.6), "all": (87.0, 86.0)},
     "wand / gestures": {"1": (72.8, 72.8), "5": (84.0, 83.2), "all": (88.0, 88.0)},
+    "minilm / intents": {"1": (59.3, 60.1), "5": (79.9, 81.9), "20": (90.1, 90.3), "all": (94.3, 95.7)},
+    "minilm / sentiment": {"1": (53.5, 55.0), "5": (69.2, 72.6), "20": (79.9, 81.0), "100": (83.1, 84.7), "all": (84.0, 86.8)},
 }
+for task in ("intents", "sentiment"):
+    PUBLISHED[f"minilm fp16 / {task}"] = PUBLISHED[f"minilm / {task}"]
 
 
 class Case:
     """One backbone on one task: where things are, and what `hone` is to be told about them."""
 
-    def __init__(self, model, data, folder, prep="none", cut=None, calib=None, task=None, labels=None, classes=None, shots=None):
+    def __init__(self, model, data, folder, prep="none", cut=None, calib=None, task=None, labels=None, classes=None, shots=None, precision="int8", provider=None):
         self.model, self.data, self.folder, self.prep, self.cut = MODELS / model, data, folder, prep, cut
         self.calib, self.task, self.labels, self.classes, self.shots = calib, task, labels, classes, shots
+        self.precision, self.provider = precision, provider
 
     def export(self, calib, out):
-        words = ["export", self.model, *calib, "--prep", self.prep, "--out", out, "--name", "m", "--force"]
+        words = ["export", self.model, *calib, "--prep", self.prep, "--out", out, "--name", "m", "--force", "--precision", self.precision]
         return hone(*words, *(["--cut", self.cut] if self.cut else []))
 
     def evaluate(self, out, draws):
         words = ["eval", out / "m.hone", "--data", self.data]
-        for flag, value in (("--labels", self.labels), ("--classes", self.classes), ("--shots", self.shots)):
+        for flag, value in (("--labels", self.labels), ("--classes", self.classes), ("--shots", self.shots), ("--provider", self.provider)):
             words += [flag, value] if value else []
         if (self.folder / "test.npy").is_file():
             words += ["--rows", self.folder / "test.npy"]
@@ -59,7 +65,8 @@ def sixth_training_row(folder, tmp):
 
 
 def cases(tmp):
-    fsdd, flowers, cifar100, wand = (DATA / n for n in ("fsdd_digits", "flowers5", "cifar100_new10", "wand_imu"))
+    fsdd, flowers, cifar100, wand, intents, sentiment = (
+        DATA / n for n in ("fsdd_digits", "flowers5", "cifar100_new10", "wand_imu", "clinc_home", "sentiment"))
     # The keyword set is stored as int8 steps of the benchmark; the digits are in real units, and so is the bundle's input.
     kws = tmp / "kws01.npy"
     np.save(kws, ((np.load(DATA / "kws01/x_int8.npy")[:100].astype(np.float32) - KWS_ZERO) * KWS_STEP)[:, None])
@@ -80,6 +87,12 @@ def cases(tmp):
             task=calib(*rows(folder, flowers, "--labels", flowers / "list.csv")), labels=flowers / "list.csv",
             classes=flowers / "labels.txt",
         )
+
+    def sentences(folder, other, precision):
+        prep = f"text:vocab={MODELS / 'text/vocab.txt'},len=64"
+        return Case(
+            "text/all_minilm_l6_v2_sub.onnx", folder / "text.tsv", folder, prep, cut="sentence_embedding", precision=precision,
+            provider="ort:cpu", calib=calib(*rows(other / "text.tsv", other)), task=calib(*rows(folder / "text.tsv", folder)))
 
     joined = tmp / "wand.npz"
     both = lambda what: np.concatenate([np.load(wand / f"{what}_train.npy"), np.load(wand / f"{what}_test.npy")])
@@ -104,13 +117,17 @@ def cases(tmp):
         "mobilenet_v2 / flowers": flower("imagenet/mobilenet_v2_100_224.onnx", 224, "scale=1/128,mean=1"),
         "wand / gestures": Case(
             "imu/wand_conv1d.onnx", joined, wand_folder, gestures, task=calib(*rows(joined, wand_folder))),
+        "minilm / intents": sentences(intents, sentiment, "int8"),
+        "minilm / sentiment": sentences(sentiment, intents, "int8"),
+        "minilm fp16 / intents": sentences(intents, sentiment, "fp16"),
+        "minilm fp16 / sentiment": sentences(sentiment, intents, "fp16"),
     }
 
 
 def measure(name, case, tmp):
     """One line per k; returns (calibration, difference to published int8, to published fp32), in points."""
     differences = []
-    kinds = [k for k in ("k1", "k5", "k20") if (case.folder / f"{k}.npy").is_file()]
+    kinds = [k for k in ("k1", "k5", "k20", "k100") if (case.folder / f"{k}.npy").is_file()]
     draws = [case.folder / f"{k}.npy" for k in kinds] + [case.folder / "train.npy"]
     for label, words in (("pretraining", case.calib), ("task", case.task)):
         if words is None:

@@ -109,7 +109,7 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let inputs = folder.path().join("inputs");
     write_inputs(&inputs, &rows[..timed])?;
-    let launcher = Launcher::new(&args.bundle, &args.library, &inputs)?;
+    let launcher = Launcher::new(&args.bundle, &args.library, &inputs, args.how.patience.duration())?;
     if args.how.preflight {
         return preflight::run(&applied, &providers, &launcher, folder.path(), ui);
     }

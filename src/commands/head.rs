@@ -58,9 +58,15 @@ pub fn run(args: &Head, ui: &Ui) -> Outcome {
             }));
         }
         #[cfg(feature = "bench")]
-        Head::Move { from, provider, data, options, min_agreement, dry_run, library, .. } => {
+        Head::Move { from, provider, data, options, min_agreement, dry_run, patience, library, .. } => {
             let inputs = applied.inputs(&mut options.open(data)?)?;
-            let way = move_to::Way { from: from.as_deref(), to: provider, limit: *min_agreement, dry_run: *dry_run };
+            let way = move_to::Way {
+                from: from.as_deref(),
+                to: provider,
+                limit: *min_agreement,
+                dry_run: *dry_run,
+                patience: patience.duration(),
+            };
             let mut session = open(&applied, target, None)?;
             if !move_to::run(&mut session, &target.bundle, &way, &inputs, library, ui)? {
                 return Ok(ExitCode::FAILURE);

@@ -1,11 +1,10 @@
 //! Whether providers give the same embeddings and answers for the same rows.
 
 use std::path::Path;
-use std::process::Command;
 
 use hone_runtime::Bundle;
 
-use super::run::{Line, Running, Worker, write_inputs};
+use super::run::{Launch, Line, ROWS, Running, Worker, write_inputs};
 use crate::Result;
 use crate::apply::accuracy::best_class;
 
@@ -107,17 +106,16 @@ pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], original: Option<&st
     Ok(())
 }
 
-/// Embeds the inputs on one provider, in a process that ends with it; `start` makes it.
+/// Embeds the inputs on one provider, in a process that ends with it. `folder` is that of the inputs which it is started with.
 ///
 /// # Errors
 /// [`crate::Error::Worker`]: what the process says; [`crate::Error::Io`].
-pub fn embed_on(start: Command, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<u8>> {
-    let (mut worker, _) = Worker::start(start)?;
-    let (rows, out) = (folder.join("rows"), folder.join("embedded"));
+pub fn embed_on(launch: Launch, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<u8>> {
+    let (mut worker, _) = Worker::start(launch)?;
     let mut bytes = Vec::new();
     for chunk in chunks(inputs) {
-        write_inputs(&rows, chunk)?;
-        bytes.extend(worker.embed(&rows, &out)?);
+        write_inputs(&folder.join(ROWS), chunk)?;
+        bytes.extend(worker.embed(folder, ROWS)?);
     }
     Ok(bytes)
 }

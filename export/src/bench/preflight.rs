@@ -4,7 +4,7 @@ use hone_runtime::Bundle;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Request;
-use super::run::Worker;
+use super::run::{Launch, Worker};
 use crate::Result;
 
 /// A connected part of the graph that one execution provider runs.
@@ -219,7 +219,7 @@ pub fn check(
     provider: &str,
     wanted: Option<&str>,
     bundle: &Bundle<'_>,
-    start: &dyn Fn() -> std::process::Command,
+    start: &dyn Fn() -> Launch,
     cache: &std::path::Path,
 ) -> Preflight {
     try_check(provider, wanted, bundle, start, cache).unwrap_or_else(|error| failed(provider, error.to_string()))
@@ -229,7 +229,7 @@ fn try_check(
     provider: &str,
     wanted: Option<&str>,
     bundle: &Bundle<'_>,
-    start: &dyn Fn() -> std::process::Command,
+    start: &dyn Fn() -> Launch,
     cache: &std::path::Path,
 ) -> Result<Preflight> {
     let (mut worker, ready) = Worker::start(start())?;

@@ -6,6 +6,8 @@ use crate::{Error, Result};
 
 /// In front of every line of a worker, to be told from what foreign libraries print.
 const MARK: &str = "@hone ";
+/// A worker's line that says that it goes on.
+pub const BEAT: &str = "@hone-goes-on";
 
 /// What a worker is asked, after its [`Ready`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +32,8 @@ pub enum Request {
         /// In milliseconds.
         ms: f64,
     },
-    /// Read inputs from a file, write embeddings (or the original's scores) to another: [`Embedded`].
+    /// Read inputs from a file, write embeddings (or the original's scores) to another: [`Embedded`]. Both lie in the folder of the inputs that
+    /// the worker was started with: names, as a path need not be text.
     Embed {
         /// f32, little-endian, row after row.
         inputs: String,

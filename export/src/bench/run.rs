@@ -3,13 +3,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::profile::OpTime;
-use super::protocol::{Embedded, Memory, Offline, Ready, Request, Round, Warm, decode};
+use super::protocol::{BEAT, Embedded, Memory, Offline, Ready, Request, Round, Warm, decode};
 use super::stats::{interval, median, percentile, spread, trend};
 use crate::{Error, Result};
 
@@ -102,28 +104,54 @@ pub struct Failure {
     pub why: String,
 }
 
+/// How a process of one provider is started, and how long it may be silent.
+pub struct Launch {
+    /// What is run.
+    pub command: Command,
+    /// It is given up when it has said nothing for so long: neither answered nor said that it goes on with its runs.
+    pub patience: Duration,
+}
+
 /// A process that runs one provider; it ends when this is dropped.
 pub struct Worker {
     child: Child,
     asks: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<String>,
+    patience: Duration,
     said: fs::File,
 }
+
+/// Lines of a worker that wait to be read: far more than it says without being asked.
+const WAITING_LINES: usize = 1024;
 
 impl Worker {
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
     /// [`Error::Worker`]: it cannot be started, or says why its backbone does not run.
-    pub fn start(mut command: Command) -> Result<(Self, Ready)> {
+    pub fn start(launch: Launch) -> Result<(Self, Ready)> {
+        let Launch { mut command, patience } = launch;
         let failed = |e: std::io::Error| Error::worker(format!("it could not be started: {e}"));
         let said = tempfile::tempfile().map_err(failed)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said.try_clone().map_err(failed)?);
         let mut child = command.spawn().map_err(failed)?;
-        let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(asks), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::worker("it has no pipes"));
         };
-        let mut worker = Self { child, asks: Some(asks), answers: BufReader::new(answers), said };
+        let (sender, answers) = sync_channel(WAITING_LINES);
+        // Reading a pipe has no time limit, waiting for another thread has.
+        std::thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = Vec::new();
+            while matches!(output.read_until(b'\n', &mut line), Ok(1..)) {
+                // Whatever foreign libraries print need not be text.
+                if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+        let mut worker = Self { child, asks: Some(asks), answers, patience, said };
         let ready = worker.answer()?;
         Ok((worker, ready))
     }
@@ -141,31 +169,48 @@ impl Worker {
         }
     }
 
-    /// Lets it embed the inputs of the file `inputs`, and gives what it wrote: rows of the bundle's embedding, or scores. `out` is the file
-    /// between the processes.
+    /// Lets it embed the inputs of the file `rows` in `folder`, where the inputs lie that it was started with, and gives what it wrote: rows of the
+    /// bundle's embedding, or scores.
     ///
     /// # Errors
     /// As [`Worker::ask`]; [`Error::Io`].
-    pub fn embed(&mut self, inputs: &Path, out: &Path) -> Result<Vec<u8>> {
-        let request = Request::Embed { inputs: inputs.display().to_string(), out: out.display().to_string() };
-        self.ask::<Embedded>(&request)?;
-        fs::read(out).map_err(Error::io(out))
+    pub fn embed(&mut self, folder: &Path, rows: &str) -> Result<Vec<u8>> {
+        const OUT: &str = "embedded";
+        self.ask::<Embedded>(&Request::Embed { inputs: rows.to_owned(), out: OUT.to_owned() })?;
+        let out = folder.join(OUT);
+        fs::read(&out).map_err(Error::io(&out))
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let mut line = Vec::new();
+        let mut heard = Instant::now();
         loop {
-            line.clear();
-            // Whatever foreign libraries print need not be text.
-            match self.answers.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return Err(self.ended()),
-                Ok(_) => {
-                    if let Some(answer) = decode(String::from_utf8_lossy(&line).trim_end())? {
+            // What foreign libraries print is no sign of life: they may do it for ever.
+            let left = self.patience.saturating_sub(heard.elapsed());
+            match self.answers.recv_timeout(left) {
+                Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
+                Err(RecvTimeoutError::Timeout) => return Err(self.hangs()),
+                Ok(line) if line == BEAT => heard = Instant::now(),
+                Ok(line) => {
+                    if let Some(answer) = decode(&line)? {
                         return Ok(answer);
                     }
                 }
             }
         }
+    }
+
+    /// It has been silent for too long: ends it.
+    fn hangs(&mut self) -> Error {
+        self.asks = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.said();
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        let last = last.map(|line| format!("; the last that it said: {line}")).unwrap_or_default();
+        Error::worker(format!(
+            "nothing was heard of its process for {:.0} s, and it was ended (--patience allows more){last}",
+            self.patience.as_secs_f64()
+        ))
     }
 
     /// What it said last before it ended.
@@ -195,7 +240,7 @@ impl Drop for Worker {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -217,7 +262,7 @@ struct Station {
 }
 
 impl Station {
-    fn open(provider: &str, start: &dyn Fn() -> Command, effort: &Effort) -> Result<Self> {
+    fn open(provider: &str, start: &dyn Fn() -> Launch, effort: &Effort) -> Result<Self> {
         let processes = PROCESSES.min(effort.runs.unwrap_or(PROCESSES));
         let mut workers = Vec::with_capacity(processes);
         for _ in 0..processes {
@@ -269,14 +314,19 @@ impl Station {
         Ok(())
     }
 
-    fn memory(&mut self) -> Result<Memory> {
+    /// Of the processes that are still there: what was measured before one ended stays.
+    fn memory(&mut self) -> Memory {
         let mut most = Memory { peak_rss_bytes: None, library_bytes: None };
         for (worker, _) in &mut self.workers {
-            let memory: Memory = worker.ask(&Request::Memory)?;
-            most.peak_rss_bytes = most.peak_rss_bytes.max(memory.peak_rss_bytes);
-            most.library_bytes = most.library_bytes.max(memory.library_bytes);
+            match worker.ask::<Memory>(&Request::Memory) {
+                Ok(memory) => {
+                    most.peak_rss_bytes = most.peak_rss_bytes.max(memory.peak_rss_bytes);
+                    most.library_bytes = most.library_bytes.max(memory.library_bytes);
+                }
+                Err(error) => self.troubles.push(format!("its memory is not known: {error}")),
+            }
         }
-        Ok(most)
+        most
     }
 
     fn line(self, memory: Memory) -> Line {
@@ -364,7 +414,7 @@ pub struct Entry<'a> {
     /// As `--provider` names it.
     pub provider: String,
     /// A new process of it.
-    pub start: Box<dyn Fn() -> Command + 'a>,
+    pub start: Box<dyn Fn() -> Launch + 'a>,
 }
 
 /// All lines, round by round: what the machine does meanwhile meets all alike. Providers that fail are told apart, not an error.
@@ -445,17 +495,17 @@ impl Running {
         self.stations.iter().map(|station| station.provider.as_str()).collect()
     }
 
-    /// Lets every provider embed the same inputs; gives for each the bytes that it wrote. `folder` is for files between the processes.
+    /// Lets every provider embed the same inputs; gives for each the bytes that it wrote. `folder` is that of the inputs that the processes were
+    /// started with.
     ///
     /// # Errors
     /// [`Error::Io`]. Providers that fail are out.
     pub fn embed(&mut self, inputs: &[Vec<f32>], folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-        let file = folder.join("rows");
-        write_inputs(&file, inputs)?;
+        write_inputs(&folder.join(ROWS), inputs)?;
         let mut all = Vec::new();
         self.each(0, |station| {
             let Some((worker, _)) = station.workers.first_mut() else { return Ok(()) };
-            all.push((station.provider.clone(), worker.embed(&file, &folder.join("embedded"))?));
+            all.push((station.provider.clone(), worker.embed(folder, ROWS)?));
             Ok(())
         });
         Ok(all)
@@ -464,15 +514,14 @@ impl Running {
     /// What was measured, and what failed. The processes end.
     #[must_use]
     pub fn end(mut self) -> (Vec<Line>, Vec<Failure>) {
-        let mut memories = Vec::new();
-        self.each(0, |station| {
-            memories.push(station.memory()?);
-            Ok(())
-        });
+        let memories: Vec<Memory> = self.stations.iter_mut().map(Station::memory).collect();
         let lines = self.stations.into_iter().zip(memories).map(|(station, memory)| station.line(memory)).collect();
         (lines, self.failures)
     }
 }
+
+/// Name of the file of inputs that workers embed.
+pub(super) const ROWS: &str = "rows";
 
 /// Inputs as a worker reads them.
 ///
@@ -481,4 +530,49 @@ impl Running {
 pub fn write_inputs(path: &Path, inputs: &[Vec<f32>]) -> Result<()> {
     let bytes: Vec<u8> = inputs.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
     fs::write(path, bytes).map_err(Error::io(path))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::bench::protocol::encode;
+
+    /// A process that a shell runs in place of a worker.
+    fn launch(script: &str, patience_ms: u64) -> Launch {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Launch { command, patience: Duration::from_millis(patience_ms) }
+    }
+
+    fn ready() -> String {
+        let (provider, kernel, precision) = ("x".to_owned(), "x".to_owned(), "int8".to_owned());
+        encode(&Ok(Ready { provider, kernel, precision, load_ms: 1.0, first_us: 2.0 })).unwrap()
+    }
+
+    #[test]
+    fn a_silent_process_is_given_up_and_named() {
+        let start = Instant::now();
+        let script = "echo loading >&2; while :; do echo noise; sleep 0.05; done";
+        let error = Worker::start(launch(script, 300)).err().unwrap().to_string();
+        assert!(error.contains("nothing was heard") && error.contains("--patience"), "{error}");
+        assert!(error.contains("the last that it said: loading"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn one_that_goes_on_is_waited_for() {
+        let script =
+            format!("for i in 1 2 3 4 5 6; do echo {BEAT}; sleep 0.3; done; echo '{}'; cat >/dev/null", ready());
+        let (_, ready) = Worker::start(launch(&script, 1_000)).unwrap();
+        assert_eq!(ready.first_us, 2.0);
+    }
+
+    #[test]
+    fn one_that_stops_answering_is_asked_no_more() {
+        let script = format!("echo '{}'; read line; exec sleep 60", ready());
+        let (mut worker, _) = Worker::start(launch(&script, 300)).unwrap();
+        assert!(worker.ask::<Round>(&Request::Round { runs: 1 }).is_err());
+        let again = worker.ask::<Memory>(&Request::Memory).unwrap_err().to_string();
+        assert!(again.contains("ended"), "{again}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The process that runs one provider for a bench: answers on standard output what it is asked on standard input.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::BufRead;
 use std::path::Path;
@@ -17,7 +18,7 @@ use super::preflight::Part;
 #[cfg(feature = "ort")]
 use super::preflight::PartNode;
 use super::profile::OpTime;
-use super::protocol::{Embedded, Memory, Offline, Ready, Request, Round, Warm, encode};
+use super::protocol::{BEAT, Embedded, Memory, Offline, Ready, Request, Round, Warm, encode};
 use super::stats::median;
 use crate::apply::BundleFile;
 use crate::apply::latency::peak_rss_bytes;
@@ -61,7 +62,8 @@ pub fn serve(
         Ok(())
     };
     let mapped = libraries();
-    let mut worker = match Worker::load(file, provider, model, settings, inputs) {
+    let beat = Beat { last: Cell::new(Instant::now()), say: &answer };
+    let mut worker = match Worker::load(file, provider, model, settings, inputs, beat) {
         Ok((worker, ready)) => {
             say(encode(&Ok(ready)))?;
             worker
@@ -75,13 +77,34 @@ pub fn serve(
             Request::Warm { limit_ms } => encode(&worker.warm(limit_ms)),
             Request::Round { runs } => encode(&worker.round(runs)),
             Request::Offline { threads, batch, ms } => encode(&worker.offline(threads, batch, ms)),
-            Request::Embed { inputs, out } => encode(&worker.embed(Path::new(&inputs), Path::new(&out))),
+            Request::Embed { inputs: rows, out } => {
+                encode(&worker.embed(&inputs.with_file_name(rows), &inputs.with_file_name(out)))
+            }
             Request::Memory => encode(&Ok(memory(mapped.as_deref()))),
             Request::Parts => encode(&worker.parts(provider, settings)),
             Request::Profile { runs } => encode(&worker.profile(provider, settings, runs)),
         })?;
     }
     Ok(())
+}
+
+/// Says now and then that runs are being made: what is silent for long hangs.
+struct Beat<'a> {
+    last: Cell<Instant>,
+    say: &'a dyn Fn(&str),
+}
+
+impl Beat<'_> {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// To be called between runs.
+    fn go_on(&self) {
+        let now = Instant::now();
+        if now.duration_since(self.last.get()) >= Self::EVERY {
+            self.last.set(now);
+            (self.say)(BEAT);
+        }
+    }
 }
 
 /// Values of inputs from a file.
@@ -137,6 +160,7 @@ struct Worker<'b> {
     elements: usize,
     /// Place of the next input.
     next: usize,
+    beat: Beat<'b>,
 }
 
 impl<'b> Worker<'b> {
@@ -146,6 +170,7 @@ impl<'b> Worker<'b> {
         model: Model<'_>,
         settings: &Settings,
         inputs: &Path,
+        beat: Beat<'b>,
     ) -> Result<(Self, Ready)> {
         let start = Instant::now();
         let bundle = Bundle::parse(&file.bytes).map_err(Error::place(file.path.display()))?;
@@ -178,7 +203,7 @@ impl<'b> Worker<'b> {
         if inputs.is_empty() || !inputs.len().is_multiple_of(elements) {
             return Err(Error::worker("the inputs to run on are not whole"));
         }
-        let mut worker = Self { subject, inputs, elements, next: 0 };
+        let mut worker = Self { subject, inputs, elements, next: 0, beat };
         let first_us = worker.timed()?;
         let ready = Ready { provider: provider.to_owned(), kernel, precision: precision.to_owned(), load_ms, first_us };
         Ok((worker, ready))
@@ -190,7 +215,9 @@ impl<'b> Worker<'b> {
         self.next = (self.next + 1) % (self.inputs.len() / self.elements);
         let start = Instant::now();
         self.subject.run(&self.inputs[at..][..self.elements])?;
-        Ok(start.elapsed().as_secs_f64() * 1e6)
+        let took = start.elapsed();
+        self.beat.go_on();
+        Ok(took.as_secs_f64() * 1e6)
     }
 
     /// Windows of runs until the median of the last two is not below the best one's by more than 3 %.
@@ -356,6 +383,7 @@ impl<'b> Worker<'b> {
         let values = read_f32(inputs)?;
         let mut bytes = Vec::new();
         for input in values.chunks_exact(self.elements) {
+            self.beat.go_on();
             match &mut self.subject {
                 Subject::Bundle { backbone, row, .. } => {
                     backbone.embed(input, row)?;

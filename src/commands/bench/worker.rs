@@ -3,8 +3,10 @@
 use std::io::stdin;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use hone_export::apply::BundleFile;
+use hone_export::bench::run::Launch;
 use hone_export::bench::worker::{Model, serve};
 use hone_export::{Error, Result};
 
@@ -29,17 +31,18 @@ pub struct Launcher<'a> {
     bundle: &'a Path,
     library: &'a Library,
     inputs: &'a Path,
+    patience: Duration,
 }
 
 impl<'a> Launcher<'a> {
-    pub fn new(bundle: &'a Path, library: &'a Library, inputs: &'a Path) -> Result<Self> {
+    pub fn new(bundle: &'a Path, library: &'a Library, inputs: &'a Path, patience: Duration) -> Result<Self> {
         let program =
             std::env::current_exe().map_err(|e| Error::worker(format!("the program's own path is unknown: {e}")))?;
-        Ok(Self { program, bundle, library, inputs })
+        Ok(Self { program, bundle, library, inputs, patience })
     }
 
     /// For the bundle on a provider.
-    pub fn bundle(&self, provider: &str) -> Command {
+    pub fn bundle(&self, provider: &str) -> Launch {
         #[cfg(feature = "ort")]
         return self.bundle_with_cache(provider, self.library.session_cache.as_deref());
         #[cfg(not(feature = "ort"))]
@@ -47,7 +50,7 @@ impl<'a> Launcher<'a> {
     }
 
     /// With a session cache of its own.
-    pub fn bundle_with_cache(&self, provider: &str, cache: Option<&Path>) -> Command {
+    pub fn bundle_with_cache(&self, provider: &str, cache: Option<&Path>) -> Launch {
         let mut command = Command::new(&self.program);
         command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
         #[cfg(feature = "ort")]
@@ -62,15 +65,15 @@ impl<'a> Launcher<'a> {
         #[cfg(not(feature = "ort"))]
         let _ = cache;
         command.arg("--").arg(self.bundle);
-        command
+        Launch { command, patience: self.patience }
     }
 
     /// For the model that it was made from.
     #[cfg(feature = "export")]
-    pub fn original(&self, model: &Path) -> Command {
+    pub fn original(&self, model: &Path) -> Launch {
         let mut command = Command::new(&self.program);
         command.args(["bench-worker", "--provider", "tract", "--inputs"]).arg(self.inputs);
         command.arg("--original").arg(model).arg("--").arg(self.bundle);
-        command
+        Launch { command, patience: self.patience }
     }
 }

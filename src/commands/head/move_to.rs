@@ -21,6 +21,8 @@ pub struct Way<'a> {
     pub to: &'a str,
     pub limit: f32,
     pub dry_run: bool,
+    /// How long a provider may be silent.
+    pub patience: std::time::Duration,
 }
 
 /// Whether the head holds there, and is in force where it was not a dry run.
@@ -53,7 +55,7 @@ pub fn run(
     let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let one = folder.path().join("inputs");
     write_inputs(&one, std::slice::from_ref(first))?;
-    let launcher = Launcher::new(bundle, library, &one)?;
+    let launcher = Launcher::new(bundle, library, &one, way.patience)?;
     // Each in a process of its own: they may need different libraries.
     let embed = |provider: &str| {
         ui.track(provider, |progress| {
