@@ -13,7 +13,10 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use exported::{exported, run};
+use hone_export::graph::Op;
+use hone_export::onnx;
 use program::hone_json;
+use serde_json::Value;
 
 const TESTED: [&str; 3] = ["ort:cpu", "ort:openvino", "ort:qnn"];
 
@@ -222,4 +225,38 @@ fn the_npu_takes_the_whole_of_its_preset() {
         let timed = run(folder.path(), &line);
         assert_eq!(timed["failed"].as_array().map(Vec::len), Some(0), "{provider}: {timed}");
     }
+}
+
+/// An error function between two layers is in none of the NPU's words: what stands around it runs elsewhere, and the log's reason is told.
+#[test]
+fn what_the_npu_leaves_is_told_with_its_reason() {
+    if !ready().iter().any(|name| name == "ort:qnn") {
+        return;
+    }
+    let folder = exported().0;
+    let mut graph = onnx::read(&folder.path().join("glyphs.onnx")).unwrap();
+    let middle = graph.nodes.iter().rposition(|node| node.op == Op::Relu).unwrap();
+    graph.nodes[middle].op = Op::Erf;
+    let name = graph.nodes[middle].name.clone();
+    onnx::write(&graph, &folder.path().join("erf.onnx"), &onnx::WriteOptions::default()).unwrap();
+    let words = "erf.onnx --calib glyphs-calib.npy --prep tensor:scale=1/16 --preset qnn --out erf";
+    run(folder.path(), &format!("export {words}"));
+    let output = output(folder.path(), "bench erf/erf.hone --provider ort:qnn --preflight --json");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = &document["preflight"][0];
+    assert_eq!((&document["passed"], &found["verdict"]), (&false.into(), &"partial".into()), "{found}");
+    // The error function's own quantization is left with it.
+    let left = found["fallback"].as_array().unwrap();
+    let erf = left.iter().find(|left| left["op"] == "Erf").unwrap_or_else(|| panic!("{found}"));
+    assert!(erf["node"].as_str().unwrap().contains(&name) && erf["runs_on"] == "CPUExecutionProvider", "{erf}");
+    assert!(erf["output"].as_str().unwrap().starts_with("f32 [1, "), "{erf}");
+    for left in left {
+        assert!(left["why"].as_str().unwrap().contains("`Erf` are not supported by QNN"), "{left}");
+    }
+    assert_eq!(left.len(), 3, "{found}");
+    // What it leaves is computed all the same.
+    let line = "bench erf/erf.hone --provider ort:qnn --data digits-x.npy --limit 20 --original erf.onnx --seconds 0.5 --scenario single-stream";
+    let timed = run(folder.path(), line);
+    assert!(timed["rows"][0]["agreement"].as_f64().unwrap() > 0.9, "{timed}");
 }

@@ -196,19 +196,44 @@ pub fn judge(
 
 /// What the log says of the node, or what is known of nodes like it.
 fn reason(node: &PartNode, about: &Known, wanted: &str, log: &str) -> String {
-    let names = |line: &&str| !node.name.is_empty() && line.contains(&node.name);
-    let complains = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        ["not support", "unsupported", "fail", "invalid", "reject", "cannot"].iter().any(|word| line.contains(word))
+    let complains = |record: &&str| {
+        let record = record.to_ascii_lowercase();
+        ["not support", "unsupported", "fail", "invalid", "reject", "cannot"].iter().any(|word| record.contains(word))
     };
-    if let Some(line) = log.lines().filter(names).find(complains) {
-        // Behind time, thread and source file.
-        return line.rsplit_once("] ").map_or(line, |(_, said)| said).trim().to_owned();
+    if let Some(record) = records(log).filter(|record| has_word(record, &node.name)).find(complains) {
+        // QNN lists the nodes that it takes or leaves together, and then why; elsewhere the text stands behind time, thread and source file.
+        let said = record.split_once("REASON :").or_else(|| record.rsplit_once("] ")).map_or(record, |(_, said)| said);
+        return said.split_whitespace().collect::<Vec<_>>().join(" ");
     }
     if wanted == "QNNExecutionProvider" && about.has_float_output {
         return "its output is float: the NPU takes what is quantized on both sides".to_owned();
     }
     format!("{wanted} did not take it, and its log does not say why")
+}
+
+/// What was logged at a time: lines that are set in or empty belong to the one in front.
+fn records(log: &str) -> impl Iterator<Item = &str> {
+    let mut rest = log;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let starts = rest.match_indices('\n').map(|(at, _)| at + 1);
+        let end = starts.into_iter().find(|&at| !rest[at..].starts_with(['\t', ' ', '\n'])).unwrap_or(rest.len());
+        let record;
+        (record, rest) = rest.split_at(end);
+        Some(record)
+    })
+}
+
+/// Whether the name stands there by itself, not as a part of another one.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "_/.:".contains(c));
+    !name.is_empty()
+        && text.match_indices(name).any(|(at, _)| {
+            let after = text[at + name.len()..].chars().next().filter(|c| !".:".contains(*c));
+            !is_part(text[..at].chars().next_back()) && !is_part(after)
+        })
 }
 
 /// Runs the preflight of one provider: a process that loads it for the first time, with a session cache in `cache` that is empty for it, says
@@ -326,6 +351,14 @@ mod tests {
             judge("ort:cpu", "CPUExecutionProvider", &[parts[1].clone(), parts[1].clone()], &known, "").partitions,
             1
         );
+        // As QNN says it: nodes that belong together, then the reason; `gem` is no `gemm`.
+        let log = "12:50 [V:onnxruntime:, a.cc:1 F] Validation FAILED for 2 nodes in OrtNodeUnit (Gemm) :\n\tOperator type: Gemm Node name: gemm \
+                   Node index: 1\n\tOperator type: Softmax Node name: softmax Node index: 2\n\tREASON : no such\n\toperator\n\n12:51 [V:onnxruntime:, \
+                   a.cc:1 F] invalid gem\n";
+        let found = judge("ort:qnn", npu, &parts, &known, log);
+        assert_eq!([&found.fallback[0].why, &found.fallback[1].why], ["no such operator"; 2]);
+        let log = "12:50 [V:onnxruntime:, a.cc:1 F] cannot take gemm2 nor my_gemm";
+        assert!(judge("ort:qnn", npu, &parts, &known, log).fallback[0].why.contains("does not say why"));
         assert_eq!(judge("ort:qnn", npu, &parts[..1], &known, "").verdict, Verdict::Whole);
         assert_eq!(judge("ort:qnn", npu, &parts[1..], &known, "").verdict, Verdict::None);
     }

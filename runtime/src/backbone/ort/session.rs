@@ -255,8 +255,8 @@ fn builder(how: &Load<'_>) -> Result<SessionBuilder, String> {
     }
     if how.asks.partitions {
         builder = builder.with_config_entry(assignment::RECORD, "1").map_err(said_builder)?;
-        // Providers say in their logs why they leave a node.
-        builder = builder.with_log_level(LogLevel::Info).map_err(said_builder)?;
+        // Providers say in their logs why they leave a node: QNN does at this level alone.
+        builder = builder.with_log_level(LogLevel::Verbose).map_err(said_builder)?;
     }
     if let Some(profile) = how.asks.profile {
         builder = builder.with_profiling(profile).map_err(said_builder)?;
