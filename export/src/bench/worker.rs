@@ -247,8 +247,8 @@ impl<'b> Worker<'b> {
     }
 
     fn offline(&self, threads: usize, batch: usize, ms: f64) -> Result<Offline> {
-        let (threads, batch) = (threads.max(1), batch.max(1));
-        let inputs: Vec<f32> = self.inputs.iter().copied().cycle().take(batch * self.elements).collect();
+        let (threads, batch, elements) = (threads.max(1), batch.max(1), self.elements);
+        let inputs: Vec<f32> = self.inputs.iter().copied().cycle().take(batch * elements).collect();
         let length = Duration::from_secs_f64(ms / 1e3);
         let (ready, signal) = (AtomicUsize::new(0), AtomicU8::new(WAIT));
         // Everybody begins together and stops at the first run that ends beyond the time.
@@ -284,7 +284,7 @@ impl<'b> Worker<'b> {
                     #[cfg(feature = "onnx")]
                     Subject::Original(model) => builder.spawn_scoped(scope, move || {
                         timed(Box::new(move || {
-                            let mut rows = inputs.chunks_exact(self.elements);
+                            let mut rows = inputs.chunks_exact(elements);
                             rows.try_for_each(|input| model.scores(input).map(|s| drop(std::hint::black_box(s))))
                         }))
                     }),
