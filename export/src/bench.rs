@@ -8,6 +8,8 @@ pub mod agree;
 pub mod compare;
 pub mod cross;
 mod machine;
+#[cfg(feature = "onnx")]
+mod original;
 pub mod preflight;
 pub mod profile;
 pub mod protocol;

@@ -78,7 +78,7 @@ fn count(backbone: &(impl Backbone + ?Sized), inputs: &[f32], rows: &[u8]) -> Re
 }
 
 /// Refuses NaN and infinity.
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(feature = "tract")]
 fn check_finite(values: &[f32]) -> Result<()> {
     // Without an early end the loop runs in vectors.
     let finite = |values: &[f32]| values.iter().fold(true, |all, v| all & v.is_finite());

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hone_export::apply::{Applied, BundleFile, latency};
+use hone_export::bench::Machine;
+use hone_export::bench::agree::{self, ORIGINAL};
 use hone_export::bench::compare::{Change, Earlier, compare};
 use hone_export::bench::cross::{Cross, cross};
 use hone_export::bench::profile::OpTime;
 use hone_export::bench::run::{Effort, Entry, Failure, Line, PROCESSES, Running, write_inputs};
-use hone_export::bench::{Machine, agree};
 use hone_export::{Error, Result};
 use hone_runtime::Backbone as _;
 use hone_runtime::head::Kind;
@@ -88,8 +89,6 @@ const MOST_THREADS: usize = 1024;
 const MOST_ROWS: usize = 1024;
 /// Most runs of a profile.
 const PROFILED_RUNS: usize = 200;
-/// Name of the original among the lines while they are measured.
-const ORIGINAL: &str = "original";
 
 pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let earlier = args.how.compare.as_deref().map(Earlier::read).transpose()?;
@@ -119,7 +118,11 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     }
     #[cfg(feature = "export")]
     if let Some(original) = &args.original {
-        entries.push(Entry { provider: ORIGINAL.into(), start: Box::new(|| launcher.original(original)) });
+        for provider in for_original(&providers) {
+            let launcher = &launcher;
+            let start = Box::new(move || launcher.original(provider, original));
+            entries.push(Entry { provider: format!("{ORIGINAL}{provider}"), start });
+        }
     }
     let mut running = ui.track("starting", |p| Running::start(&entries, &effort, p));
     ui.track("measuring", |p| running.measure(&effort, p));
@@ -134,21 +137,28 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let (mut lines, failed) = running.end();
     let heads = match (args.how.cross, &labels) {
         (Some(shots), Some((labels, classes))) => {
-            let of_bundle: Vec<_> = embeddings.iter().filter(|e| e.provider != ORIGINAL).cloned().collect();
+            let of_bundle: Vec<_> = embeddings.iter().filter(|e| !e.is_original()).cloned().collect();
             Some(cross(&applied.bundle, &of_bundle, labels, classes, shots.get())?)
         }
         _ => None,
     };
-    let original = lines.iter().any(|line| line.provider == ORIGINAL).then_some(ORIGINAL);
-    agree::fill(&applied.bundle, &embeddings, original, &mut lines)?;
-    let reference = original.map(str::to_owned).or_else(|| Some(embeddings.first()?.provider.clone()));
+    agree::fill(&applied.bundle, &embeddings, &mut lines)?;
+    let is_original = |line: &Line| line.provider.starts_with(ORIGINAL);
+    let reference = match lines.iter().any(is_original) {
+        true => Some("original".to_owned()),
+        false => embeddings.first().map(|first| first.provider.clone()),
+    };
     let reference = reference.filter(|_| lines.iter().any(|line| line.agreement.is_some()));
-    let cosine_with = embeddings.iter().find(|e| e.provider != ORIGINAL).map(|e| e.provider.clone());
-    // It runs on tract, in its own precision.
-    lines.iter_mut().filter(|line| line.provider == ORIGINAL).for_each(|line| {
-        line.provider = "tract".into();
-        line.agreement = None;
-    });
+    let cosine_with = embeddings.iter().find(|e| !e.is_original()).map(|e| e.provider.clone());
+    // The reference agrees with itself: that says nothing.
+    if let Some(first) = lines.iter_mut().find(|line| is_original(line)) {
+        first.agreement = None;
+    }
+    // They are told from the bundle's lines by their precision.
+    for name in lines.iter_mut().map(|line| &mut line.provider) {
+        *name = name.strip_prefix(ORIGINAL).unwrap_or(name).to_owned();
+    }
+    let failed: Vec<Failure> = failed.into_iter().map(of_original_in_words).collect();
     if lines.is_empty() {
         let whys: Vec<String> = failed.iter().map(|f| format!("{}: {}", f.provider, f.why)).collect();
         return Err(Error::worker(format!("nothing ran: {}", whys.join("; "))));
@@ -197,6 +207,28 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     ui.document(&document);
     document.failed.iter().for_each(|failure| ui.warn(format!("{} did not run: {}", failure.provider, failure.why)));
     Ok(code(args, &document))
+}
+
+/// Where the original is timed: on those named providers that compute in float on the processor; on tract where there is none.
+#[cfg(feature = "export")]
+fn for_original(providers: &[String]) -> Vec<&str> {
+    let floats = |name: &str| {
+        #[cfg(feature = "ort")]
+        if let Some(provider) = hone_runtime::backbone::ort::ExecutionProvider::named(name) {
+            return provider.is_for_processors();
+        }
+        name == "tract"
+    };
+    let named: Vec<&str> = providers.iter().map(String::as_str).filter(|name| floats(name)).collect();
+    if named.is_empty() { vec!["tract"] } else { named }
+}
+
+/// A failure with the name that a reader knows.
+fn of_original_in_words(failure: Failure) -> Failure {
+    match failure.provider.strip_prefix(ORIGINAL) {
+        Some(provider) => Failure { provider: format!("the original on {provider}"), ..failure },
+        None => failure,
+    }
 }
 
 /// 1 where a provider that was asked for did not run, or has become slower and that is to count.

@@ -31,6 +31,24 @@ impl Original {
     /// As [`onnx::read`] and [`Limit::check`]; [`Error::Shape`] where its input is not that of the bundle; what the provider says.
     pub fn open(path: &Path, applied: &Applied<'_>) -> Result<Self> {
         let start = Instant::now();
+        let bytes = Self::prepare(path, applied)?;
+        let model = TractModel::load(&bytes, 1).map_err(Error::place(path.display()))?;
+        let elements: Vec<usize> = model.inputs().iter().map(|port| port.elements()).collect();
+        if elements != [applied.bundle.input.elements()] {
+            return Err(Error::Shape {
+                what: format!("input of {}", path.display()),
+                expected: format!("{:?} as in {}", applied.bundle.input.shape(), applied.path.display()),
+                got: model.inputs().iter().map(|port| format!("{:?}", port.shape)).collect::<Vec<_>>().join(", "),
+            });
+        }
+        Ok(Self { path: path.to_path_buf(), model, load_ms: start.elapsed().as_secs_f64() * 1e3 })
+    }
+
+    /// An ONNX file in one piece: the model, simplified, for one row at a time, with its first output alone.
+    ///
+    /// # Errors
+    /// As [`onnx::read`] and [`Limit::check`].
+    pub(crate) fn prepare(path: &Path, applied: &Applied<'_>) -> Result<Vec<u8>> {
         let mut graph = onnx::read(path)?;
         let tokens = applied.bundle.input.shape().last().copied();
         text::merge_inputs(&mut graph, tokens).map_err(|error| error.in_model(path))?;
@@ -44,17 +62,8 @@ impl Original {
             activation_bytes: limit.activation_bytes.max(cost.activation_bytes.saturating_mul(2)),
         };
         limit.check(&graph).map_err(|error| error.in_model(path))?;
-        let bytes = onnx::encode(&graph, &WriteOptions::default())?;
-        let model = TractModel::load(&bytes, 1).map_err(Error::place(path.display()))?;
-        let elements: Vec<usize> = model.inputs().iter().map(|port| port.elements()).collect();
-        if elements != [applied.bundle.input.elements()] {
-            return Err(Error::Shape {
-                what: format!("input of {}", path.display()),
-                expected: format!("{:?} as in {}", applied.bundle.input.shape(), applied.path.display()),
-                got: model.inputs().iter().map(|port| format!("{:?}", port.shape)).collect::<Vec<_>>().join(", "),
-            });
-        }
-        Ok(Self { path: path.to_path_buf(), model, load_ms: start.elapsed().as_secs_f64() * 1e3 })
+        graph.outputs.truncate(1);
+        onnx::encode(&graph, &WriteOptions::default())
     }
 
     /// The model's first output for one input.

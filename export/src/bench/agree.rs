@@ -11,13 +11,24 @@ use crate::apply::accuracy::best_class;
 /// Bytes of inputs that lie in a file between the processes at a time.
 const CHUNK_BYTES: usize = 32 << 20;
 
+/// In front of the provider's name in the lines of the original model while they are measured: the bundle runs there, too.
+pub const ORIGINAL: &str = "original:";
+
 /// What one provider made of the rows.
 #[derive(Debug, Clone)]
 pub struct Embeddings {
-    /// As `--provider` names it.
+    /// As `--provider` names it, behind [`ORIGINAL`] for the original model.
     pub provider: String,
     /// Rows of the bundle's embedding; scores as f32, little-endian, for the original model.
     pub bytes: Vec<u8>,
+}
+
+impl Embeddings {
+    /// Whether these are the original's scores.
+    #[must_use]
+    pub fn is_original(&self) -> bool {
+        self.provider.starts_with(ORIGINAL)
+    }
 }
 
 /// Lets every provider embed all `inputs`. Providers that fail on the way are left out.
@@ -44,9 +55,9 @@ pub fn embed_all(running: &mut Running, inputs: &[Vec<f32>], folder: &Path) -> R
 ///
 /// # Errors
 /// A row that the head refuses.
-fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings, is_original: bool) -> Result<Option<Vec<usize>>> {
+fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings) -> Result<Option<Vec<usize>>> {
     let Some(head) = bundle.head else { return Ok(None) };
-    if is_original {
+    if embeddings.is_original() {
         let width = head.classes();
         let scores: Vec<f32> = embeddings.bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
         return Ok(Some(scores.chunks_exact(width.max(1)).filter_map(best_class).collect()));
@@ -75,31 +86,27 @@ pub fn cosine(bundle: &Bundle<'_>, a: &[u8], b: &[u8]) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-/// Fills in every line's agreement with the reference, which is the original model where there is one (`original` names its line) and the first
-/// provider otherwise, and its cosine with the first provider.
+/// Fills in every line's agreement with the reference, which is the original model where there is one and the first provider otherwise, and its
+/// cosine with the first provider.
 ///
 /// # Errors
 /// A row that the bundle's head refuses.
-pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], original: Option<&str>, lines: &mut [Line]) -> Result<()> {
+pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], lines: &mut [Line]) -> Result<()> {
     let named = |name: &str| embeddings.iter().find(|e| e.provider == name);
-    let Some(reference) =
-        original.and_then(named).or_else(|| embeddings.iter().find(|e| Some(e.provider.as_str()) != original))
-    else {
-        return Ok(());
-    };
-    let is_original = |e: &Embeddings| Some(e.provider.as_str()) == original;
-    let expected = answers(bundle, reference, is_original(reference))?;
-    let first = embeddings.iter().find(|e| !is_original(e));
+    let original = embeddings.iter().find(|e| e.is_original());
+    let Some(reference) = original.or(embeddings.first()) else { return Ok(()) };
+    let expected = answers(bundle, reference)?;
+    let first = embeddings.iter().find(|e| !e.is_original());
     for line in lines {
         let Some(own) = named(&line.provider) else { continue };
-        if let (Some(expected), Some(got)) = (&expected, answers(bundle, own, is_original(own))?)
+        if let (Some(expected), Some(got)) = (&expected, answers(bundle, own)?)
             && expected.len() == got.len()
             && !expected.is_empty()
         {
             let same = expected.iter().zip(&got).filter(|(a, b)| a == b).count();
             line.agreement = Some(same as f64 / expected.len() as f64);
         }
-        if let Some(first) = first.filter(|_| !is_original(own)) {
+        if let Some(first) = first.filter(|_| !own.is_original()) {
             line.cosine = cosine(bundle, &own.bytes, &first.bytes);
         }
     }

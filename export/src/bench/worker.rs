@@ -14,6 +14,8 @@ use hone_runtime::backbone::provider::{Provider, Settings};
 use hone_runtime::{Bundle, HeadView};
 
 use super::machine::{libraries, waited_ns};
+#[cfg(feature = "onnx")]
+use super::original::FloatModel;
 use super::preflight::Part;
 #[cfg(feature = "ort")]
 use super::preflight::PartNode;
@@ -22,8 +24,6 @@ use super::protocol::{BEAT, Embedded, Memory, Offline, Ready, Request, Round, Wa
 use super::stats::median;
 use crate::apply::BundleFile;
 use crate::apply::latency::peak_rss_bytes;
-#[cfg(feature = "onnx")]
-use crate::apply::original::Original;
 use crate::{Error, Result};
 
 /// Blocks of runs of an operator, of whose times the median counts.
@@ -39,7 +39,7 @@ const STOP: u8 = 2;
 pub enum Model<'a> {
     /// The bundle, with its head.
     Bundle,
-    /// The model that the bundle was made from, on tract.
+    /// The model that the bundle was made from.
     Original(&'a Path),
 }
 
@@ -128,7 +128,7 @@ enum Subject<'b> {
         row: Vec<u8>,
     },
     #[cfg(feature = "onnx")]
-    Original(Box<Original>),
+    Original(FloatModel),
 }
 
 impl Subject<'_> {
@@ -191,9 +191,8 @@ impl<'b> Worker<'b> {
             #[cfg(feature = "onnx")]
             Model::Original(path) => {
                 let applied = crate::apply::Applied::open_on(file, &[], settings.clone())?;
-                let original = Original::open(path, &applied)?;
-                let load_ms = original.load_ms;
-                (Subject::Original(Box::new(original)), "tract".to_owned(), "fp32", load_ms)
+                let (model, load_ms) = FloatModel::load(path, provider, settings, &applied)?;
+                (Subject::Original(model), provider.to_owned(), "fp32", load_ms)
             }
             #[cfg(not(feature = "onnx"))]
             Model::Original(_) => return Err(Error::worker("this build reads no ONNX")),
@@ -282,12 +281,20 @@ impl<'b> Worker<'b> {
                         builder.spawn_scoped(scope, work)
                     }
                     #[cfg(feature = "onnx")]
-                    Subject::Original(model) => builder.spawn_scoped(scope, move || {
-                        timed(Box::new(move || {
-                            let mut rows = inputs.chunks_exact(elements);
-                            rows.try_for_each(|input| model.scores(input).map(|s| drop(std::hint::black_box(s))))
-                        }))
-                    }),
+                    Subject::Original(model) => match model.another() {
+                        Ok(mut model) => builder.spawn_scoped(scope, move || {
+                            timed(Box::new(move || {
+                                let mut rows = inputs.chunks_exact(elements);
+                                rows.try_for_each(|input| {
+                                    model.scores(input).map(|scores| drop(std::hint::black_box(scores)))
+                                })
+                            }))
+                        }),
+                        Err(error) => {
+                            refused = Some(error);
+                            break;
+                        }
+                    },
                 };
                 match spawned {
                     Ok(handle) => started.push(handle),
@@ -358,7 +365,9 @@ impl<'b> Worker<'b> {
                 let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
                 super::profile::parse_trace(&text)
             }
-            _ => {
+            #[cfg(feature = "onnx")]
+            Subject::Original(_) => Err(Error::worker("operators are timed of the bundle, not of the original")),
+            Subject::Bundle { .. } => {
                 let _ = settings;
                 Err(no_profile())
             }

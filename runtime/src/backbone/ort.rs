@@ -116,6 +116,12 @@ impl ExecutionProvider {
         }
     }
 
+    /// Whether it computes on the processor, where float models run as they are; the others are for accelerators.
+    #[must_use]
+    pub const fn is_for_processors(self) -> bool {
+        matches!(self, Self::Cpu | Self::OpenVino | Self::Xnnpack | Self::Acl)
+    }
+
     /// Whether `tests/providers.rs` runs it; the others are compiled only.
     #[must_use]
     pub const fn is_tested(self) -> bool {
@@ -293,19 +299,51 @@ impl fmt::Debug for OrtBackbone {
     }
 }
 
-/// Values that fit into a processor's first cache.
-const BLOCK: usize = 2048;
-
-/// Copies the input, and checks it block by block while it is near.
+/// Copies the input, and looks meanwhile whether all of it is finite: a product with 0 is 0 for what is, and NaN, which a sum keeps, for what is not.
 fn copy_finite(to: &mut [f32], from: &[f32]) -> Result<()> {
-    for (block, (to, from)) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)).enumerate() {
-        to.copy_from_slice(from);
-        super::check_finite(to).map_err(|error| match error {
-            Error::NonFinite { what, index } => Error::NonFinite { what, index: index + block * BLOCK },
-            other => other,
-        })?;
+    if !copy_and_look(to, from)
+        && let Some(index) = from.iter().position(|v| !v.is_finite())
+    {
+        return Err(Error::NonFinite { what: "input", index });
     }
     Ok(())
+}
+
+/// The copy; whether all was finite.
+fn copy_and_look(to: &mut [f32], from: &[f32]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        #[allow(unsafe_code, reason = "the same code for wider registers")]
+        return unsafe { copy_and_look_avx2(to, from) };
+    }
+    copy_and_look_anywhere(to, from)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn copy_and_look_avx2(to: &mut [f32], from: &[f32]) -> bool {
+    copy_and_look_anywhere(to, from)
+}
+
+#[inline(always)]
+fn copy_and_look_anywhere(to: &mut [f32], from: &[f32]) -> bool {
+    // Enough independent sums to keep two units busy.
+    const LANES: usize = 64;
+    let mut sums = [0.0; LANES];
+    let (to, to_rest) = to.as_chunks_mut::<LANES>();
+    let (from, from_rest) = from.as_chunks::<LANES>();
+    for (to, from) in to.iter_mut().zip(from) {
+        for ((to, &from), sum) in to.iter_mut().zip(from).zip(&mut sums) {
+            *to = from;
+            *sum += from * 0.0;
+        }
+    }
+    for ((to, &from), sum) in to_rest.iter_mut().zip(from_rest).zip(&mut sums) {
+        *to = from;
+        *sum += from * 0.0;
+    }
+    sums.iter().fold(true, |all, &sum| all & (sum == 0.0))
 }
 
 impl Backbone for OrtBackbone {
@@ -362,15 +400,18 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_found_where_it_is() {
-        let mut from = vec![1.0; 3 * BLOCK - 7];
+        let mut from: Vec<f32> = (0..337).map(|v| (v as f32 - 170.0) * 1e36).collect();
+        from[1..4].copy_from_slice(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE / 8.0]);
         let mut to = vec![0.0; from.len()];
         copy_finite(&mut to, &from).unwrap();
         assert_eq!(to, from);
-        for index in [0, BLOCK - 1, BLOCK, from.len() - 1] {
-            from[index] = f32::NAN;
-            let found = copy_finite(&mut to, &from);
-            assert!(matches!(found, Err(Error::NonFinite { index: at, .. }) if at == index), "{found:?}");
-            from[index] = 1.0;
+        for index in 0..from.len() {
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let right = std::mem::replace(&mut from[index], wrong);
+                let found = copy_finite(&mut to, &from);
+                assert!(matches!(found, Err(Error::NonFinite { index: at, .. }) if at == index), "{found:?}");
+                from[index] = right;
+            }
         }
     }
 }

@@ -51,6 +51,13 @@ impl<'a> Launcher<'a> {
 
     /// With a session cache of its own.
     pub fn bundle_with_cache(&self, provider: &str, cache: Option<&Path>) -> Launch {
+        let Launch { mut command, patience } = self.start(provider, cache);
+        command.arg("--").arg(self.bundle);
+        Launch { command, patience }
+    }
+
+    /// Without what it is to run.
+    fn start(&self, provider: &str, cache: Option<&Path>) -> Launch {
         let mut command = Command::new(&self.program);
         command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
         #[cfg(feature = "ort")]
@@ -64,16 +71,14 @@ impl<'a> Launcher<'a> {
         }
         #[cfg(not(feature = "ort"))]
         let _ = cache;
-        command.arg("--").arg(self.bundle);
         Launch { command, patience: self.patience }
     }
 
     /// For the model that it was made from.
     #[cfg(feature = "export")]
-    pub fn original(&self, model: &Path) -> Launch {
-        let mut command = Command::new(&self.program);
-        command.args(["bench-worker", "--provider", "tract", "--inputs"]).arg(self.inputs);
+    pub fn original(&self, provider: &str, model: &Path) -> Launch {
+        let Launch { mut command, patience } = self.start(provider, None);
         command.arg("--original").arg(model).arg("--").arg(self.bundle);
-        Launch { command, patience: self.patience }
+        Launch { command, patience }
     }
 }
