@@ -69,7 +69,10 @@ pub struct Asked {
 
 /// What helps against a refusal, by its reason and by what was asked for already.
 fn advice(tuned: &Tuned, asked: Asked) -> Option<String> {
-    let limit = if asked.limit { "a higher --canary-limit" } else { "--canary-limit with more than 0.1" };
+    let limit = match asked.limit {
+        true => "a higher --canary-limit".to_owned(),
+        false => format!("--canary-limit with more than {}", Options::default().forget_limit),
+    };
     let fewer = if asked.only_taught { "" } else { ", --only-taught leaves out the classes that you do not teach" };
     Some(match tuned.reason_code {
         "forgets" => format!("what helps: fewer new classes at a time; {limit} allows it{fewer}"),
