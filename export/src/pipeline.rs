@@ -14,7 +14,7 @@ use hone_runtime::bundle::Preprocess;
 
 use crate::data::{Options as DataOptions, Source};
 use crate::graph::cost::Limit;
-use crate::graph::{self, Graph, Node, Op, Value, ValueId};
+use crate::graph::{self, Graph, Op, ValueId};
 use crate::quantize::{self, LayerReport};
 use crate::split::{self, Cut, HeadKind, Split};
 use crate::verify::{self, Agreement, Candidate};
@@ -85,6 +85,8 @@ pub struct Outcome {
     pub calibration_rows: usize,
     /// Canaries in the bundle.
     pub canaries: usize,
+    /// For a text encoder: words of the vocabulary, and rows of the model's table of embeddings, which are never fewer.
+    pub words: Option<[usize; 2]>,
     /// The backbone on the native engine.
     pub native: Native,
     /// Files written, the bundle last.
@@ -120,7 +122,8 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
         Preprocess::Text(prep) => Some(prep.tokens as usize),
         _ => None,
     };
-    graph::text::merge_inputs(&mut model, tokens)?;
+    let merged = graph::text::merge_inputs(&mut model, tokens)?;
+    rows::check_text(request, &model, tokens, merged)?;
     graph::weights::check(&model)?;
     let summary = graph::simplify(&mut model)?;
     // Sums and quotients of finite weights may be too large, too.
@@ -130,6 +133,7 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
     let split = split::choose(&model, request.cut.as_deref())?;
     let (whole, embedding) = with_embedding(&model, &split.cut)?;
     let mut rows = rows::Calibration::open(request, &model)?;
+    let words = rows.check_vocabulary(request, &model)?;
     let is_classifier = is_classifier(&whole, &split);
 
     let (mut written, mut layers, embedding_kind) = match request.precision {
@@ -186,6 +190,7 @@ fn stages(request: &Request, progress: &mut dyn FnMut(&str, usize, usize)) -> Re
         bytes_after,
         calibration_rows: rows.used(),
         canaries,
+        words,
         native,
         files: paths,
         seconds: start.elapsed().as_secs_f64(),
@@ -208,20 +213,7 @@ fn bundle_name(request: &Request) -> Result<String> {
 /// The model with its embedding as an additional, last output.
 fn with_embedding(model: &Graph, cut: &Cut) -> Result<(Graph, ValueId)> {
     let mut out = model.clone();
-    let mut end = cut.value;
-    let append = |graph: &mut Graph, input: ValueId, name: &str, op: Op| {
-        let dtype = graph.value(input).dtype;
-        let id = graph.add_value(Value { name: name.to_owned(), dtype, ..Value::default() });
-        let name = graph.value(id).name.clone();
-        graph.nodes.push(Node { name, op, inputs: vec![Some(input)], outputs: vec![id] });
-        id
-    };
-    if cut.pooled {
-        end = append(&mut out, end, "embedding_pooled", Op::GlobalAveragePool);
-    }
-    if cut.shape.len() != 2 {
-        end = append(&mut out, end, "embedding", Op::Flatten { axis: 1 });
-    }
+    let end = split::embedding(&mut out, cut);
     out.outputs.push(end);
     graph::infer::infer(&mut out)?;
     Ok((out, end))

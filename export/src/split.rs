@@ -10,7 +10,7 @@ mod head;
 use crate::graph::{
     Dim, Graph, Node, Op, Tensor, Value, ValueId,
     cost::{self, Cost},
-    fold, infer,
+    fold, infer, text,
 };
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ pub struct Cut {
     pub shape: Vec<Dim>,
     /// Numbers of the embedding made from it; also its bytes as int8.
     pub width: usize,
-    /// Whether the spatial axes are averaged to make the embedding.
+    /// Whether positions are averaged to make the embedding: the spatial axes, or the tokens of a text (those that the mask has).
     pub pooled: bool,
     /// Whether it is the model's own output: the whole model is the backbone then.
     pub is_output: bool,
@@ -149,6 +149,10 @@ fn embedding_of(graph: &Graph, shape: &[Dim]) -> Option<(usize, bool)> {
     if rest.iter().filter(|&&n| n != 1).count() <= 1 {
         return Some((width, false));
     }
+    if let Some(tokens) = text::tokens(graph) {
+        // One vector a token; everything else, as attention, has no positions to average.
+        return (rest.len() == 2 && rest[0] == tokens).then(|| (rest[1], true));
+    }
     (2..=3).contains(&rest.len()).then(|| (rest[0], true))
 }
 
@@ -206,16 +210,27 @@ fn backbone(graph: &Graph, cut: &Cut) -> Result<Graph> {
     let mut out = graph.clone();
     out.outputs = vec![cut.value];
     fold::remove_dead(&mut out);
-    let mut end = cut.value;
-    if cut.pooled {
-        end = append(&mut out, end, "embedding_pooled", Op::GlobalAveragePool);
-    }
-    if cut.shape.len() != 2 {
-        end = append(&mut out, end, "embedding", Op::Flatten { axis: 1 });
-    }
+    let end = embedding(&mut out, cut);
     out.outputs = vec![end];
     infer::infer(&mut out)?;
     Ok(out)
+}
+
+/// Appends what makes the embedding [N, width] of the tensor at the cut.
+pub(crate) fn embedding(graph: &mut Graph, cut: &Cut) -> ValueId {
+    let mut end = cut.value;
+    if cut.pooled {
+        if text::tokens(graph).is_some()
+            && let Some(mean) = text::mean(graph, end)
+        {
+            return mean;
+        }
+        end = append(graph, end, "embedding_pooled", Op::GlobalAveragePool);
+    }
+    if cut.shape.len() != 2 {
+        end = append(graph, end, "embedding", Op::Flatten { axis: 1 });
+    }
+    end
 }
 
 fn append(graph: &mut Graph, input: ValueId, name: &str, op: Op) -> ValueId {

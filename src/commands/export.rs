@@ -142,7 +142,11 @@ pub fn tables(request: &Request, exported: &Exported) -> Vec<Table> {
     table.row(["backbone ends at", exported.cut.tensor.as_str()]);
     table.row([
         "embedding",
-        &format!("{} numbers{}", exported.cut.width, if exported.cut.pooled { ", averaged over space" } else { "" }),
+        &format!(
+            "{} numbers{}",
+            exported.cut.width,
+            if exported.cut.pooled { ", averaged over positions" } else { "" }
+        ),
     ]);
     if let Some(top1) = agreement.top1 {
         table.row(["top-1 agreement with the original", &share(top1)]);
@@ -203,6 +207,11 @@ fn print(request: &Request, exported: &Exported, ui: &Ui) {
     }
     if let Some(why) = &exported.no_head {
         ui.say(format!("\nThe bundle has no head of its own: {why}. `hone tune` makes one."));
+    }
+    if let Some([words, rows]) = exported.words.filter(|[words, rows]| words < rows) {
+        ui.say(format!(
+            "\nThe vocabulary has {words} tokens, the model embeddings for {rows}: is it the whole of the model's own?"
+        ));
     }
     if let Native::Refused(why) = &exported.native {
         ui.say(format!("\nThe native engine does not run this backbone, tract does: {why}"));

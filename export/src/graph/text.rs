@@ -2,8 +2,9 @@
 //!
 //! A bundle's backbone has one input of floats. A BERT-like encoder has two or three of integers, all `[N, L]`: ids of the tokens, a mask, maybe
 //! the tokens' types. [`merge_inputs`] puts a prelude in front that makes them from one input `[N, 2, L]`: the ids (exact in f32 below 2²⁴) and the mask.
+//! What an encoder gives for every token, `[N, L, D]`, [`mean`] makes one embedding of.
 
-use super::{DType, Dim, Graph, Node, Op, Tensor, Value, ValueId};
+use super::{DType, Dim, Graph, Node, Op, Value, ValueId};
 use crate::Result;
 
 const IDS: &[&str] = &["input_ids"];
@@ -41,11 +42,16 @@ pub fn merge_inputs(graph: &mut Graph, tokens: Option<usize>) -> Result<Option<u
     push(to(ids), &[rows[0]], &[ids], "tokens_ids_cast");
     push(to(mask), &[rows[1]], &[mask], "tokens_mask_cast");
     if let Some(types) = types {
-        let cast = to(types);
-        let zero = graph.add_constant("tokens_zero", Tensor::F32(ndarray::arr1(&[0.0]).into_dyn()));
-        let zeros = float(graph, "tokens_types_row", row.to_vec());
-        push(Op::Mul, &[rows[1], zero], &[zeros], "tokens_types");
-        push(cast, &[zeros], &[types], "tokens_types_cast");
+        // Of integers, not of the input: what an f16 file keeps in f32 are values of which nothing but integers is made.
+        let (of_mask, of_types) = (graph.value(mask).dtype, graph.value(types).dtype);
+        if of_mask == of_types {
+            push(Op::Sub, &[mask, mask], &[types], "tokens_types");
+        } else {
+            let zeros = Value { name: "tokens_types_row".into(), ..graph.value(mask).clone() };
+            let zeros = graph.add_value(Value { shape: Some(row.to_vec()), ..zeros });
+            push(Op::Sub, &[mask, mask], &[zeros], "tokens_types");
+            push(Op::Cast { to: of_types.unwrap_or(DType::I64) }, &[zeros], &[types], "tokens_types_cast");
+        }
     }
     for id in [ids, mask].into_iter().chain(types) {
         graph.value_mut(id).shape = Some(row.to_vec());
@@ -56,6 +62,57 @@ pub fn merge_inputs(graph: &mut Graph, tokens: Option<usize>) -> Result<Option<u
     Ok(Some(tokens))
 }
 
+/// Whether the inputs are called like a text encoder's, whatever their shapes.
+#[must_use]
+pub fn is_named_like_an_encoder(graph: &Graph) -> bool {
+    let has =
+        |names: &[&str]| graph.inputs.iter().any(|id| names.contains(&graph.value(*id).name.to_lowercase().as_str()));
+    has(IDS) && has(MASKS)
+}
+
+/// Rows of the table of embeddings that the ids of a graph that [`merge_inputs`] made are looked up in; none where there is no such table.
+#[must_use]
+pub fn embeddings(graph: &Graph) -> Option<usize> {
+    tokens(graph)?;
+    let split = graph.nodes.iter().find(|node| node.inputs.contains(&graph.inputs.first().copied()))?;
+    let mut of_ids = vec![split.outputs[0]];
+    // The table comes first, the ids come next; the simplified graph is in the order of what depends on what.
+    for node in &graph.nodes {
+        if !node.inputs.iter().flatten().any(|id| of_ids.contains(id)) {
+            continue;
+        }
+        match node.op {
+            Op::Gather { axis: 0 } => return graph.constant(node.inputs[0])?.shape().first().copied(),
+            Op::Cast { .. } | Op::Squeeze { .. } | Op::Flatten { .. } | Op::Reshape { .. } | Op::Identity => {
+                of_ids.push(node.outputs[0]);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Appends the mean of `hidden` `[N, L, D]` over the tokens that the mask has: `[N, D]`. For graphs that [`merge_inputs`] made.
+pub fn mean(graph: &mut Graph, hidden: ValueId) -> Option<ValueId> {
+    let [input] = graph.inputs[..] else { return None };
+    let part = graph.nodes.iter().find(|node| node.inputs.contains(&Some(input)))?.outputs.get(1).copied()?;
+    // The integers, as the encoder has them: an f16 file keeps in f32 what nothing but integers is made of.
+    let mask = integers_of(graph, part)?;
+    let mut push = |op: Op, inputs: &[ValueId], name: &str| {
+        let output = graph.add_value(Value { name: name.into(), dtype: Some(DType::F32), ..Value::default() });
+        let inputs = inputs.iter().copied().map(Some).collect();
+        graph.nodes.push(Node { name: name.into(), op, inputs, outputs: vec![output] });
+        output
+    };
+    let mask = push(Op::Cast { to: DType::F32 }, &[mask], "embedding_mask");
+    let mask = push(Op::Unsqueeze { axes: vec![1] }, &[mask], "embedding_mask_row");
+    let sum = push(Op::MatMul, &[mask, hidden], "embedding_sum");
+    let sum = push(Op::Squeeze { axes: vec![1] }, &[sum], "embedding_sum_row");
+    let count = push(Op::ReduceSum { axes: vec![2], keepdims: true }, &[mask], "embedding_tokens");
+    let count = push(Op::Squeeze { axes: vec![1] }, &[count], "embedding_tokens_row");
+    Some(push(Op::Div, &[sum, count], "embedding"))
+}
+
 /// Number of tokens of a graph that [`merge_inputs`] made, also after simplification: its one input's second row is the mask.
 #[must_use]
 pub fn tokens(graph: &Graph) -> Option<usize> {
@@ -64,20 +121,20 @@ pub fn tokens(graph: &Graph) -> Option<usize> {
     let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(input)));
     let (split, None) = (readers.next()?, readers.next()) else { return None };
     let Op::Split { axis: 1, .. } = split.op else { return None };
-    let is_integer = |from: ValueId| {
-        let mut id = from;
-        loop {
-            let mut readers = graph.nodes.iter().filter(|node| node.inputs.first() == Some(&Some(id)));
-            match readers.next() {
-                Some(Node { op: Op::Cast { to: DType::I64 | DType::I32 }, .. }) => return true,
-                Some(Node { op: Op::Squeeze { .. } | Op::Flatten { .. } | Op::Reshape { .. }, outputs, .. }) => {
-                    id = outputs[0];
-                }
-                _ => return false,
-            }
+    split.outputs.iter().all(|part| integers_of(graph, *part).is_some()).then_some(*tokens)
+}
+
+/// The integers that a part of the one input becomes.
+fn integers_of(graph: &Graph, part: ValueId) -> Option<ValueId> {
+    let mut id = part;
+    loop {
+        let node = graph.nodes.iter().find(|node| node.inputs.first() == Some(&Some(id)))?;
+        match node.op {
+            Op::Cast { to: DType::I64 | DType::I32 } => return node.outputs.first().copied(),
+            Op::Squeeze { .. } | Op::Flatten { .. } | Op::Reshape { .. } => id = node.outputs[0],
+            _ => return None,
         }
-    };
-    split.outputs.iter().all(|part| is_integer(*part)).then_some(*tokens)
+    }
 }
 
 /// The inputs of a text encoder.
@@ -123,20 +180,20 @@ impl Inputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{eval::Evaluator, simplify};
+    use crate::graph::{Tensor, eval::Evaluator, simplify};
 
     fn integers(graph: &mut Graph, name: &str, shape: &[Dim]) -> ValueId {
         let value = Value { name: name.into(), dtype: Some(DType::I64), shape: Some(shape.to_vec()), constant: None };
         graph.add_value(value)
     }
 
-    /// table[ids] · (mask + types), [N, L].
+    /// table[ids] · (mask + types), [N, L]; the table has the id's last three digits.
     fn encoder(names: [&str; 3], shape: &[Dim]) -> Graph {
         let mut graph = Graph { opset: 17, ..Graph::default() };
         graph.inputs = names.iter().map(|name| integers(&mut graph, name, shape)).collect();
         let [ids, mask, types] = graph.inputs[..] else { panic!("three inputs") };
-        let table =
-            graph.add_constant("table", Tensor::from_f32(&[5000], (0..5000).map(|v| v as f32).collect()).unwrap());
+        let table = graph
+            .add_constant("table", Tensor::from_f32(&[5000], (0..5000).map(|v| (v % 1000) as f32).collect()).unwrap());
         let float = |graph: &mut Graph, name: &str| {
             graph.add_value(Value { name: name.into(), dtype: Some(DType::F32), ..Value::default() })
         };
@@ -169,8 +226,42 @@ mod tests {
         assert_eq!(tokens(&graph), Some(3), "after simplification");
         // 4097 has no f16.
         let input = Tensor::from_f32(&[1, 2, 3], vec![4097.0, 7.0, 2.0, 1.0, 1.0, 0.0]).unwrap();
-        let given = Evaluator::new(&graph).unwrap().run(&[input]).unwrap();
-        assert_eq!(given[0], Tensor::from_f32(&[1, 3], vec![4097.0, 7.0, 0.0]).unwrap());
+        let expected = Tensor::from_f32(&[1, 3], vec![97.0, 7.0, 0.0]).unwrap();
+        let given = Evaluator::new(&graph).unwrap().run(std::slice::from_ref(&input)).unwrap();
+        assert_eq!(given[0], expected);
+        let half = crate::quantize::fp16::convert(&graph).unwrap();
+        assert_eq!(Evaluator::new(&half).unwrap().run(&[input]).unwrap()[0], expected, "in half precision");
+    }
+
+    /// What most encoders give: a vector for every token, 0 where the mask is.
+    #[test]
+    fn vectors_of_tokens_are_averaged_over_those_that_the_mask_has() {
+        let mut graph = encoder(NAMES, &open());
+        let table: Vec<f32> = (0..5000).flat_map(|v| [(v % 1000) as f32, 1.0]).collect();
+        let (factor, out) = (graph.nodes[3].inputs[1].unwrap(), graph.nodes[3].outputs[0]);
+        let column = graph.add_value(Value { name: "column".into(), dtype: Some(DType::F32), ..Value::default() });
+        graph.nodes[3].inputs[1] = Some(column);
+        let column = vec![column];
+        let unsqueeze = Node {
+            name: "column".into(),
+            op: Op::Unsqueeze { axes: vec![2] },
+            inputs: vec![Some(factor)],
+            outputs: column,
+        };
+        graph.nodes.insert(3, unsqueeze);
+        let table = graph.add_constant("pairs", Tensor::from_f32(&[5000, 2], table).unwrap());
+        graph.nodes[0].inputs[0] = Some(table);
+        merge_inputs(&mut graph, Some(3)).unwrap();
+        simplify(&mut graph).unwrap();
+        assert_eq!(embeddings(&graph), Some(5000));
+        let split = crate::split::choose(&graph, Some(&graph.value(out).name)).unwrap();
+        assert_eq!((split.cut.width, split.cut.pooled), (2, true));
+        assert!(crate::split::cuts(&graph).iter().all(|cut| cut.width == 2), "no other one is of tokens");
+        let input = Tensor::from_f32(&[1, 2, 3], vec![4097.0, 7.0, 2.0, 1.0, 1.0, 0.0]).unwrap();
+        let expected = Tensor::from_f32(&[1, 2], vec![52.0, 1.0]).unwrap();
+        for graph in [crate::quantize::fp16::convert(&split.backbone).unwrap(), split.backbone] {
+            assert_eq!(Evaluator::new(&graph).unwrap().run(std::slice::from_ref(&input)).unwrap()[0], expected);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hone_runtime::bundle::preprocess::TextPrep;
 
 use super::{Request, open};
 use crate::data::{Kind, Options as DataOptions, Preprocessor, Source};
-use crate::graph::{Dim, Graph, Tensor};
+use crate::graph::{Dim, Graph, Tensor, show_shape, text};
 use crate::quantize::Rows;
 use crate::{Error, Result};
 
@@ -88,6 +88,26 @@ impl Calibration {
         Ok((tensors, held_out))
     }
 
+    /// Words of the vocabulary and rows of the model's table of embeddings, where both are there.
+    pub fn check_vocabulary(&self, request: &Request, model: &Graph) -> Result<Option<[usize; 2]>> {
+        let (Some(vocabulary), Some(path), Some(rows)) =
+            (&self.vocabulary, &request.vocabulary, text::embeddings(model))
+        else {
+            return Ok(None);
+        };
+        let words = vocabulary.trim_end().lines().count();
+        if words > rows {
+            return Err(Error::malformed(
+                path,
+                format!(
+                    "vocabulary of {words} tokens, but {} has embeddings for {rows}: it is not this model's",
+                    request.model.display()
+                ),
+            ));
+        }
+        Ok(Some([words, rows]))
+    }
+
     /// The tokens of a text, one a line.
     pub fn vocabulary(&self) -> Option<&str> {
         self.vocabulary.as_deref()
@@ -114,6 +134,29 @@ impl Rows for Calibration {
     fn row(&mut self, index: usize) -> Result<Tensor> {
         self.tensor(self.chosen[index])
     }
+}
+
+/// Whether text and model belong together: `tokens` is what `--prep` states, `merged` what the model's inputs became.
+pub(super) fn check_text(request: &Request, model: &Graph, tokens: Option<usize>, merged: Option<usize>) -> Result<()> {
+    let why = match (tokens, merged) {
+        (Some(given), Some(own)) if given != own => format!("the model takes {own} tokens at a time: len={own}"),
+        (Some(_), None) => {
+            let inputs = model.inputs.iter().map(|id| {
+                let value = model.value(*id);
+                format!("{} {}", value.name, value.shape.as_deref().map_or_else(String::new, show_shape))
+            });
+            format!(
+                "a model of text has the inputs input_ids, attention_mask and maybe token_type_ids, integers of one shape [N, len]; {} has {}",
+                request.model.display(),
+                inputs.collect::<Vec<_>>().join(", ")
+            )
+        }
+        (None, None) if text::is_named_like_an_encoder(model) => {
+            "the model takes texts, of any length: --prep text:vocab=vocab.txt,len=64, with the model's own list of word pieces and the most tokens of a text".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Setting { name: "--prep".into(), why })
 }
 
 fn read_vocabulary(path: &Path) -> Result<String> {

@@ -20,11 +20,15 @@ pub fn convert(graph: &Graph) -> Result<Graph> {
     products_and_sums(&mut out);
     let graph = &out.clone();
     let keep_f32 = values_that_stay_f32(graph);
+    let far_below = stand_for_minus_infinity(graph);
     for (i, value) in out.values.iter_mut().enumerate() {
         if keep_f32[i] {
             continue;
         }
-        if let Some(Tensor::F32(data)) = &value.constant {
+        if let Some(Tensor::F32(data)) = &mut value.constant {
+            if far_below[i] {
+                data.mapv_inplace(|v| v.max(f16::MIN.to_f32()));
+            }
             if let Some(too_large) = data.iter().find(|v| v.abs() > f16::MAX.to_f32() || v.is_nan()) {
                 return Err(Error::Unsupported {
                     node: value.name.clone(),
@@ -93,6 +97,22 @@ fn products_and_sums(graph: &mut Graph) {
     }
     graph.nodes = nodes;
     crate::graph::fold::remove_dead(graph);
+}
+
+/// For every value: whether it is one number far below f16's range that is added, or multiplied by a mask before: what attention masks are made of. Before
+/// a softmax f16's least number does the same; where it does not, verification says so.
+fn stand_for_minus_infinity(graph: &Graph) -> Vec<bool> {
+    let consumers = graph.consumers();
+    let is_far_below = |tensor: &Tensor| {
+        tensor
+            .as_f32()
+            .is_some_and(|data| data.len() == 1 && data.iter().all(|v| v.is_finite() && *v < f16::MIN.to_f32()))
+    };
+    let masks = |&node: &usize| matches!(graph.nodes[node].op, Op::Add | Op::Mul | Op::Where);
+    let values = graph.values.iter().zip(&consumers);
+    values
+        .map(|(value, readers)| value.constant.as_ref().is_some_and(is_far_below) && readers.iter().all(masks))
+        .collect()
 }
 
 fn values_that_stay_f32(graph: &Graph) -> Vec<bool> {

@@ -58,7 +58,8 @@ pub(super) struct Network {
     pub steps: Vec<Step>,
     /// For every value: whether it is stored quantized.
     pub stored: Vec<bool>,
-    /// For every value: whether those readers that are no weighted layers take it as it was before it was stored quantized.
+    /// For every value: whether those readers that are no weighted layers take it as it was before it was stored quantized. Not what
+    /// convolutions give: their integer kernels have no other output.
     pub float_beside: Vec<bool>,
     /// For every value: the representative of the values that share its scale.
     pub share: Vec<usize>,
@@ -112,7 +113,7 @@ pub(super) fn is_transformer(graph: &Graph) -> bool {
     })
 }
 
-/// A matrix product whose only reader adds one constant a column takes it as its third input, as its bias.
+/// A matrix product whose only reader adds one constant a column takes it as its third input, as its bias. In every model.
 fn biases_into_products(graph: &mut Graph) {
     let consumers = graph.consumers();
     let mut added = vec![false; graph.nodes.len()];

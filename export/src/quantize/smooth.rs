@@ -119,7 +119,8 @@ fn scale_of_maker(graph: &mut Graph, x: ValueId, readers: &[usize], inverse: &[f
     let (Some(maker), false) = (maker, is_read_by_others) else { return false };
     let inputs = graph.nodes[maker].inputs.clone();
     for (slot, id) in inputs.iter().enumerate() {
-        let constant = graph.constant(*id).and_then(Tensor::as_f32).filter(|c| c.len() == 1);
+        // Of one axis at most, as the factors are: more axes than the other operand has would add to those of the result.
+        let constant = graph.constant(*id).and_then(Tensor::as_f32).filter(|c| c.len() == 1 && c.ndim() <= 1);
         if let Some(factor) = constant.and_then(|c| c.iter().next().copied()) {
             let scaled: Vec<f32> = inverse.iter().map(|v| v * factor).collect();
             let name = format!("{}_factors", graph.nodes[maker].name);
