@@ -1,6 +1,6 @@
 //! Labels of rows and names of classes, from whatever holds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -19,7 +19,52 @@ pub(super) const LABEL_COLUMNS: [&str; 5] = ["label", "class", "class_index", "t
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Labels {
     Numbers(Vec<i64>),
-    Names(Vec<String>),
+    Names(Names),
+}
+
+/// A text a row, each different one kept once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// In the order in which they came.
+    different: Vec<String>,
+    /// Index into `different` of each row.
+    rows: Vec<u32>,
+}
+
+/// Makes labels of the texts of rows that come one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    known: HashMap<String, u32>,
+    rows: Vec<u32>,
+}
+
+impl Collector {
+    pub fn push(&mut self, text: &str) {
+        let code = match self.known.get(text) {
+            Some(code) => *code,
+            None => {
+                let code = self.known.len() as u32;
+                self.known.insert(text.to_owned(), code);
+                code
+            }
+        };
+        self.rows.push(code);
+    }
+
+    /// Number of different texts.
+    pub fn different(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Texts that are all whole numbers are numbers.
+    pub fn finish(self) -> Labels {
+        let mut different = vec![String::new(); self.known.len()];
+        self.known.into_iter().for_each(|(text, code)| different[code as usize] = text);
+        match different.iter().map(|text| text.parse()).collect::<std::result::Result<Vec<i64>, _>>() {
+            Ok(numbers) => Labels::Numbers(self.rows.iter().map(|code| numbers[*code as usize]).collect()),
+            Err(_) => Labels::Names(Names { different, rows: self.rows }),
+        }
+    }
 }
 
 /// Rows of a csv file that names files.
@@ -42,7 +87,7 @@ pub(super) fn read(path: &Path, column: Option<&str>) -> Result<Labels> {
     } else if is_idx(&name) {
         from_array(idx::open(path)?, path)
     } else if name.ends_with(".csv") {
-        let (mut records, header) = records(path)?;
+        let (records, header) = records(path)?;
         let width = records.first().map_or(0, csv::StringRecord::len);
         let at = match label_column(path, header.as_ref(), width, column)? {
             Some(at) => at,
@@ -50,7 +95,7 @@ pub(super) fn read(path: &Path, column: Option<&str>) -> Result<Labels> {
             None if width == 2 => 1,
             None => return Err(which_column(path, header.as_ref())),
         };
-        Ok(from_texts(records.iter_mut().map(|r| r.get(at).unwrap_or_default().trim().to_owned()).collect()))
+        Ok(from_texts(records.iter().map(|r| r.get(at).unwrap_or_default().trim())))
     } else {
         Ok(from_texts(lines(path)?))
     }
@@ -84,7 +129,7 @@ pub(super) fn read_list(path: &Path, column: Option<&str>) -> Result<List> {
     };
     let cell = |record: &csv::StringRecord, at: usize| record.get(at).unwrap_or_default().trim().to_owned();
     let files: Vec<String> = records.iter().map(|r| cell(r, file)).collect();
-    let labels = label.map(|at| from_texts(records.iter().map(|r| cell(r, at)).collect()));
+    let labels = label.map(|at| from_texts(records.iter().map(|r| cell(r, at))));
     Ok(List { files, labels })
 }
 
@@ -123,18 +168,19 @@ pub(super) fn resolve(
 ) -> Result<(Vec<usize>, Vec<String>)> {
     let labels = match labels {
         Labels::Numbers(numbers) => numbers,
-        Labels::Names(texts) => {
-            let names = names.unwrap_or_else(|| texts.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect());
-            let mut order: Vec<usize> = (0..names.len()).collect();
-            order.sort_by_key(|i| &names[*i]);
-            let numbers = texts.iter().enumerate().map(|(row, text)| {
-                match order.binary_search_by(|i| names[*i].as_str().cmp(text)) {
-                    Ok(at) => Ok(order[at]),
-                    Err(_) => Err(Error::data(
-                        path,
-                        format!("row {row}: '{text}' is not among the classes {}", shown(&names)),
-                    )),
-                }
+        Labels::Names(Names { different, rows }) => {
+            let names = names.unwrap_or_else(|| {
+                let mut names = different.clone();
+                names.sort_unstable();
+                names
+            });
+            let known: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+            let classes: Vec<Option<usize>> = different.iter().map(|text| known.get(text.as_str()).copied()).collect();
+            let numbers = rows.iter().enumerate().map(|(row, code)| {
+                classes[*code as usize].ok_or_else(|| {
+                    let text = &different[*code as usize];
+                    Error::data(path, format!("row {row}: '{text}' is not among the classes {}", shown(&names)))
+                })
             });
             return Ok((numbers.collect::<Result<_>>()?, names));
         }
@@ -163,12 +209,11 @@ pub(super) fn is_idx(name: &str) -> bool {
     name.ends_with("-ubyte") || name.ends_with(".idx") || name.contains("-idx")
 }
 
-/// Texts that are all whole numbers are numbers.
-pub(super) fn from_texts(texts: Vec<String>) -> Labels {
-    match texts.iter().map(|t| t.parse()).collect() {
-        Ok(numbers) => Labels::Numbers(numbers),
-        Err(_) => Labels::Names(texts),
-    }
+/// One text a row.
+pub(super) fn from_texts(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Labels {
+    let mut labels = Collector::default();
+    texts.into_iter().for_each(|text| labels.push(text.as_ref()));
+    labels.finish()
 }
 
 /// The column that was asked for by name or number, or one that is known to hold labels.
@@ -253,4 +298,22 @@ fn lines(path: &Path) -> Result<Vec<String>> {
 fn shown(names: &[String]) -> String {
     let more = if names.len() > 12 { format!(", … ({} in all)", names.len()) } else { String::new() };
     names.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_kept_once_and_stay_in_their_rows() {
+        let texts = ["b", "a", "b", "7"];
+        let labels = from_texts(texts);
+        assert!(matches!(&labels, Labels::Names(names) if names.different.len() == 3));
+        let (rows, names) = resolve(labels.clone(), None, 0, Path::new("y")).unwrap();
+        assert!(rows.iter().map(|class| names[*class].as_str()).eq(texts));
+        assert_eq!(names, ["7", "a", "b"]);
+        let named = resolve(labels, Some(vec!["a".into(), "b".into()]), 0, Path::new("y")).unwrap_err().to_string();
+        assert!(named.contains("row 3: '7' is not among the classes a, b"), "{named}");
+        assert_eq!(from_texts(["2", "-1", "02", "2"]), Labels::Numbers(vec![2, -1, 2, 2]));
+    }
 }

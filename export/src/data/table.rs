@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::labels::{self, Labels};
+use super::text::TEXT_COLUMNS;
 use super::values::Values;
 use crate::error::{Error, Result};
 
@@ -18,6 +19,8 @@ pub(super) struct Table {
     places: Vec<(u64, u64)>,
     columns: usize,
     label: Option<usize>,
+    /// Whether the header names a column of texts.
+    has_texts: bool,
 }
 
 impl Table {
@@ -28,13 +31,15 @@ impl Table {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(false).from_reader(BufReader::new(file));
         let mut record = csv::StringRecord::new();
         let mut places = Vec::new();
-        let mut texts = Vec::new();
+        let mut texts = labels::Collector::default();
         let mut shape: Option<(usize, Option<usize>)> = None;
+        let mut has_texts = false;
         while reader.read_record(&mut record).map_err(|e| bad(path, &e))? {
             let (columns, label) = match shape {
                 Some(known) => known,
                 None => {
                     let header = is_header(&record).then_some(&record);
+                    has_texts = header.is_some_and(|header| labels::find(header, &TEXT_COLUMNS).is_some());
                     let label = match column {
                         Some("none") => None,
                         _ => {
@@ -52,15 +57,15 @@ impl Table {
                 return Err(Error::data(path, "one column only, which would be the label: no numbers are left"));
             }
             if let Some(label) = label {
-                texts.push(record.get(label).unwrap_or_default().trim().to_owned());
+                texts.push(record.get(label).unwrap_or_default().trim());
             }
             places.push(record.position().map_or((0, 0), |p| (p.byte(), p.line())));
         }
         let Some((columns, label)) = shape.filter(|_| !places.is_empty()) else {
             return Err(Error::data(path, "no rows"));
         };
-        let labels = label.map(|_| labels::from_texts(texts));
-        Ok((Self { path: path.to_path_buf(), reader, places, columns, label }, labels))
+        let labels = label.map(|_| texts.finish());
+        Ok((Self { path: path.to_path_buf(), reader, places, columns, label, has_texts }, labels))
     }
 
     pub fn path(&self) -> &Path {
@@ -86,8 +91,13 @@ impl Table {
         let values: Vec<f32> = cells
             .map(|(column, cell)| {
                 cell.trim().parse().map_err(|_| {
+                    let is_text = self.has_texts || cell.trim().contains(char::is_whitespace);
+                    let hint = if is_text { " (texts are read from .tsv and .txt files)" } else { "" };
                     let cell = cell.escape_debug();
-                    Error::malformed(&self.path, format!("line {line}, column {column}: '{cell}' is not a number"))
+                    Error::malformed(
+                        &self.path,
+                        format!("line {line}, column {column}: '{cell}' is not a number{hint}"),
+                    )
                 })
             })
             .collect::<Result<_>>()?;
@@ -123,7 +133,7 @@ mod tests {
     #[test]
     fn headers_and_label_columns_are_found() {
         let (mut table, labels) = open(b"a,label,b\n1,x,2\n3,y,4.5\n", None).unwrap();
-        assert_eq!(labels, Some(Labels::Names(vec!["x".into(), "y".into()])));
+        assert_eq!(labels, Some(labels::from_texts(["x", "y"])));
         assert_eq!(table.row(1).unwrap(), Values::F32(vec![3.0, 4.5]));
         assert_eq!(table.row(0).unwrap(), Values::F32(vec![1.0, 2.0]));
         let (mut table, labels) = open(b"1,2,7\n3,4,8\n", None).unwrap();
@@ -143,7 +153,9 @@ mod tests {
         assert!(error(b"").contains("no rows"));
         assert!(error(b"a,b,label\n").contains("no rows"));
         assert!(error(b"1,2\n3\n").contains("record 1"));
-        assert!(error(b"a,b,label\n1,zwei,0\n").contains("line 2, column 1: 'zwei'"));
+        assert!(error(b"a,b,label\n1,zwei,0\n").ends_with("line 2, column 1: 'zwei' is not a number"));
+        assert!(error(b"text,label\nzwei,0\n").contains("'zwei' is not a number (texts are read from .tsv"));
+        assert!(error(b"a,label\n\"zwei, drei\",0\n").contains("is not a number (texts are read from .tsv"));
         assert!(error(b"1\n2\n").contains("one column only"));
         assert!(open(b"a,label\n1,2\n", Some("c")).unwrap_err().to_string().contains("a, label"));
     }
