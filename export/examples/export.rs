@@ -12,7 +12,7 @@ fn main() -> Result<(), hone_export::Error> {
         eprintln!("usage: export MODEL.onnx CALIBRATION OUT [PREPROCESSING [CUT]]");
         std::process::exit(2);
     };
-    let (prep, vocabulary) = take_vocabulary(arg(3).unwrap_or("none"));
+    let (prep, vocabulary) = take_vocabulary(arg(3).unwrap_or("none"))?;
     let outcome = pipeline::run(
         &Request {
             model: model.into(),

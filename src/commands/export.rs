@@ -54,7 +54,7 @@ fn request(args: &Export) -> Result<Request, Error> {
     }
     let preset = Preset::named(&args.preset).unwrap_or_default();
     let settings = settings(args, preset);
-    let (prep, vocabulary) = data::preprocess::take_vocabulary(&args.prep);
+    let (prep, vocabulary) = data::preprocess::take_vocabulary(&args.prep)?;
     Ok(Request {
         model: args.model.clone(),
         calibration: args.calib.clone(),

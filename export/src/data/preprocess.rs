@@ -215,14 +215,31 @@ impl Preprocessor {
 }
 
 /// The text form of a record without its key `vocab`, and the file that this names. (The record has the tokens' number; the
-/// tokens themselves are a section of the bundle.)
-#[must_use]
-pub fn take_vocabulary(prep: &str) -> (String, Option<PathBuf>) {
-    let Some(keys) = prep.trim().strip_prefix("text:") else { return (prep.to_owned(), None) };
-    let (named, others): (Vec<&str>, Vec<&str>) = keys.split(',').partition(|key| key.trim().starts_with("vocab="));
-    let [named] = named[..] else { return (prep.to_owned(), None) };
-    let path = named.trim().trim_start_matches("vocab=").into();
-    (format!("text:{}", others.join(",")), Some(path))
+/// tokens themselves are a section of the bundle.) A comma ends the file's name, as it ends every value.
+///
+/// # Errors
+/// [`Error::Setting`] where `vocab` names no file, or comes twice.
+pub fn take_vocabulary(prep: &str) -> Result<(String, Option<PathBuf>)> {
+    let Some(keys) = prep.trim().strip_prefix("text:") else { return Ok((prep.to_owned(), None)) };
+    let bad = |why: &str| Err(Error::Setting { name: "--prep".into(), why: why.into() });
+    let (mut path, mut others) = (None, Vec::new());
+    for part in keys.split(',') {
+        let file = match part.split_once('=') {
+            Some((key, file)) if key.trim() == "vocab" => file.trim(),
+            None if part.trim() == "vocab" => "",
+            _ => {
+                others.push(part);
+                continue;
+            }
+        };
+        if file.is_empty() {
+            return bad("vocab= names no file: text:vocab=FILE, a token a line");
+        }
+        if path.replace(PathBuf::from(file)).is_some() {
+            return bad("vocab= comes twice");
+        }
+    }
+    Ok((format!("text:{}", others.join(",")), path))
 }
 
 /// `len` samples from `start`; zeros stand for those that the sound does not have.

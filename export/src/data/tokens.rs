@@ -28,13 +28,27 @@ pub(super) struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// `vocabulary` has a token a line; `place` is what errors name.
+    /// `vocabulary` has a token a line (a byte order mark in front and empty lines at the end are passed over); `place` is what errors name.
     pub fn new(prep: TextPrep, vocabulary: &str, place: &Path) -> Result<Self> {
         let bad = |why: String| Error::malformed(place, format!("vocabulary: {why}"));
+        if vocabulary.len() > TextPrep::MAX_VOCABULARY_BYTES {
+            return Err(Error::TooLarge {
+                path: place.to_path_buf(),
+                what: "a vocabulary".into(),
+                needs: format!("{} bytes", vocabulary.len()),
+                limit: format!("{} bytes", TextPrep::MAX_VOCABULARY_BYTES),
+            });
+        }
+        let vocabulary = vocabulary.strip_prefix('\u{feff}').unwrap_or(vocabulary);
         let mut ids: AHashMap<String, u32> = AHashMap::new();
         let mut lines: Vec<&str> = vocabulary.lines().collect();
-        while lines.last().is_some_and(|line| line.is_empty()) {
+        while lines.last().is_some_and(|line| line.trim().is_empty()) {
             lines.pop();
+        }
+        if vocabulary.trim_start().starts_with('{') && !lines.contains(&"[PAD]") {
+            return Err(bad(
+                "this is JSON, as tokenizer.json is: name the model's vocab.txt, which has one token a line".into(),
+            ));
         }
         for (id, token) in (0u32..).zip(&lines) {
             if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
@@ -75,7 +89,7 @@ impl Tokenizer {
         let mut out = vec![self.pad as f32; self.tokens];
         out.resize(2 * self.tokens, 0.0);
         for (at, id) in ids.iter().enumerate() {
-            // Ids are below 2^22, as a vocabulary has at most 4 MiB: exact in f32.
+            // Ids are below 2^23, as a vocabulary has at most 2^24 bytes and a line at least two: exact in f32.
             out[at] = *id as f32;
             out[self.tokens + at] = 1.0;
         }
@@ -149,6 +163,18 @@ mod tests {
         assert!(error("[PAD]\n\nrun").contains("line 2 has 0 bytes"));
         assert!(error(&format!("[PAD]\n{}", "x".repeat(600))).contains("line 2 has 600 bytes"));
         assert!(error("[PAD]").starts_with("v.txt: "));
+        for json in ["{\"version\": \"1.0\"}", "\u{feff}{\n  \"model\": {\n  }\n}\n"] {
+            assert!(error(json).contains("vocab.txt, which has one token a line"), "{}", error(json));
+        }
+        assert!(error(&"a\n".repeat(TextPrep::MAX_VOCABULARY_BYTES / 2 + 1)).contains("the limit is 16777216 bytes"));
+    }
+
+    /// As editors of some systems leave it.
+    #[test]
+    fn marks_and_empty_lines_around_a_vocabulary_are_passed_over() {
+        let marked = format!("\u{feff}{}\r\n\r\n \t\r\n", TOKENS.join("\r\n"));
+        let tokenizer = Tokenizer::new(TextPrep { tokens: 6, lower: true }, &marked, Path::new("vocab.txt")).unwrap();
+        assert_eq!(tokenizer.apply("running", "row").unwrap(), ids(6, true, "running"));
     }
 
     /// The ids beside the data were made by the models' authors' own tokenizer, cut to the vocabulary.

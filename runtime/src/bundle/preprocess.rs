@@ -38,7 +38,8 @@ pub enum Preprocess {
 ///
 /// The text is split as BERT's tokenizer splits it (white space, punctuation and Chinese characters; then the longest pieces that the
 /// vocabulary has, from the left), put between `[CLS]` and `[SEP]`, and cut behind `tokens` − 1 of them so that `[SEP]` is the last. Places without a token have
-/// the id of `[PAD]` and 0 in the mask.
+/// the id of `[PAD]` and 0 in the mask. `[MASK]`, `[SEP]` and the like in a text are split like any other characters, where BERT's own
+/// tokenizer takes them for the tokens of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextPrep {
     /// Length of the two rows.
@@ -306,8 +307,8 @@ impl Preprocess {
 impl TextPrep {
     /// Most tokens of a text.
     pub const MAX_TOKENS: u32 = 8192;
-    /// Largest vocabulary in bytes.
-    pub const MAX_VOCABULARY_BYTES: usize = 4 << 20;
+    /// Largest vocabulary in bytes. Ids are below 2^24 so, and exact in f32.
+    pub const MAX_VOCABULARY_BYTES: usize = 16 << 20;
 
     fn check(&self) -> Result<()> {
         if (3..=Self::MAX_TOKENS).contains(&self.tokens) {

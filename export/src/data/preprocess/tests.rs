@@ -147,3 +147,26 @@ fn the_log_mel_front_end_equals_the_speech_embeddings() {
     let Some(worst) = worst_on_the_clips(&speech_embedding(), &[76, 32, 1], "clips16k_oww_mel.npy") else { return };
     assert!(worst < 1e-3, "{worst}");
 }
+
+#[test]
+fn the_vocabulary_is_taken_out_of_the_text_form() {
+    let take = |prep: &str| take_vocabulary(prep).unwrap();
+    let path = |path: &str| Some(PathBuf::from(path));
+    assert_eq!(take("text:vocab=a/vocab.txt,len=8"), ("text:len=8".into(), path("a/vocab.txt")));
+    assert_eq!(take(" text: len=8 , vocab = b c.txt "), ("text: len=8 ".into(), path("b c.txt")));
+    // Only what stands before the path is taken off.
+    assert_eq!(take("text:len=8,vocab=vocab=x=y"), ("text:len=8".into(), path("vocab=x=y")));
+    assert_eq!(take("text:len=8,lower=no"), ("text:len=8,lower=no".into(), None));
+    assert_eq!(take("image:size=8x8"), ("image:size=8x8".into(), None));
+    let error = |prep: &str| take_vocabulary(prep).unwrap_err().to_string();
+    for none in ["text:vocab=,len=8", "text:len=8,vocab = ", "text:vocab,len=8"] {
+        assert!(error(none).contains("vocab= names no file"), "{none}");
+    }
+    assert!(error("text:vocab=a,len=8,vocab=b").contains("comes twice"));
+    for (prep, file) in [("text:len=8,vocab=a.txt", path("a.txt")), ("text:vocab=a.txt , len=8", path("a.txt"))] {
+        let (record, taken) = take(prep);
+        assert_eq!((Preprocess::parse(&record).unwrap(), taken), (Preprocess::parse("text:len=8").unwrap(), file));
+    }
+    // A comma ends a value: what follows is a key that there is not.
+    assert!(Preprocess::parse(&take("text:vocab=a,b.txt,len=8").0).is_err());
+}
