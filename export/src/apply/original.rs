@@ -141,7 +141,8 @@ impl Original {
     /// those are as many as the model's outputs.
     ///
     /// # Errors
-    /// [`Error::Label`] when the outputs cannot be named or a class is unknown; as [`Original::run`].
+    /// [`Error::Label`] when the outputs cannot be named (those of a model that gives an embedding are no classes) or a class is unknown; as
+    /// [`Original::run`].
     pub fn evaluate(
         &self,
         applied: &Applied<'_>,
@@ -155,18 +156,47 @@ impl Original {
         let width = scores.first().map_or(0, Vec::len);
         let classes = source.classes().to_vec();
         let own: Vec<&str> = applied.bundle.labels().map(|labels| labels.iter().collect()).unwrap_or_default();
-        let names: Vec<&str> = if own.len() == width { own } else { classes.iter().map(String::as_str).collect() };
-        if names.len() != width {
-            let why = format!(
-                "{} has {width} outputs, the bundle names {} classes and the data {}",
-                self.path.display(),
-                names.len(),
-                classes.len()
-            );
-            return Err(Error::Label { path: source.path().to_path_buf(), why });
-        }
+        let names = class_names(own, &classes, width).map_err(|why| Error::Label {
+            path: source.path().to_path_buf(),
+            why: format!("{} {why}", self.path.display()),
+        })?;
         let judge = Judge::new(&truths, &classes, &names, matching)
             .map_err(|why| Error::Label { path: source.path().to_path_buf(), why })?;
         judge.count(restricted, |row| Ok(scores[row].clone()))
+    }
+}
+
+/// What the `width` outputs of the original are called: as the bundle's own classes, or as those of the data. Else why they have no names.
+fn class_names<'a>(own: Vec<&'a str>, data: &'a [String], width: usize) -> std::result::Result<Vec<&'a str>, String> {
+    if own.len() == width {
+        return Ok(own);
+    }
+    if data.len() == width {
+        return Ok(data.iter().map(String::as_str).collect());
+    }
+    Err(match own.len() {
+        0 => format!(
+            "has {width} outputs that are not known to be classes: the bundle has none of its own (its backbone gives an embedding) and the \
+             data has {}; there is nothing to compare: leave --original out",
+            data.len()
+        ),
+        own => format!("has {width} outputs, the bundle names {own} classes and the data {}", data.len()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_named_by_the_bundle_or_the_data() {
+        let data = ["a", "b"].map(str::to_owned);
+        assert_eq!(class_names(vec!["x", "y"], &data, 2).unwrap(), ["x", "y"]);
+        assert_eq!(class_names(vec!["x", "y", "z"], &data, 2).unwrap(), ["a", "b"]);
+        assert_eq!(class_names(Vec::new(), &data, 2).unwrap(), ["a", "b"]);
+        let why = class_names(vec!["x"], &data, 384).unwrap_err();
+        assert!(why.contains("384 outputs, the bundle names 1 classes and the data 2"), "{why}");
+        let why = class_names(Vec::new(), &data, 384).unwrap_err();
+        assert!(why.contains("none of its own") && why.contains("leave --original out"), "{why}");
     }
 }
