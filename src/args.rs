@@ -117,8 +117,8 @@ pub struct DataOptions {
     /// Class names, one a line (default: labels.txt beside the data, or folder names)
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// Column of a .csv that holds the label: its name, its number from 0, or `none` (default: the one called label, class, target
-    /// or y, else the last)
+    /// Column of a .csv or .tsv that holds the label: its name, its number from 0, or `none` (default: the one called label, class,
+    /// class_index, target or y, else the last of a .csv and none of a .tsv)
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
     /// Row numbers to use: .npy, `#i` picks line i of a table
@@ -176,7 +176,7 @@ fn presets() -> clap::builder::PossibleValuesParser {
 pub struct Export {
     /// ONNX file (float32, opset 7 to 21)
     pub model: PathBuf,
-    /// Calibration data: .npy, .npz, idx(.gz), .csv, a folder of images or of wav files
+    /// Calibration data: .npy, .npz, idx(.gz), .csv, texts in .tsv or .txt, a folder of images or of wav files
     #[arg(long, value_name = "PATH")]
     pub calib: PathBuf,
     #[command(flatten)]
@@ -187,7 +187,8 @@ pub struct Export {
     /// Name of the bundle (default: the folder's name)
     #[arg(long)]
     pub name: Option<String>,
-    /// Preprocessing from a data row to the model's input, such as `image:size=224x224,scale=0.0078125,mean=1`
+    /// Preprocessing from a data row to the model's input, such as `image:size=224x224,scale=0.0078125,mean=1` or
+    /// `text:vocab=vocab.txt,len=64`
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub prep: String,
     /// Tensor where the backbone ends (default: the input of the last classifier; see `hone inspect`)
@@ -394,7 +395,7 @@ pub struct Predict {
     /// Store with the tuned head (default: the bundle's own head)
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
-    /// Images, wav files, .npy with rows, …
+    /// Images, wav files, .npy with rows, .txt with a text a line, …
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Answers a row, at least 1

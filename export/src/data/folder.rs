@@ -58,6 +58,7 @@ impl Files {
 /// Lists a folder. Only one level of sub-folders is looked at, so links that lead in circles do no harm.
 pub(super) fn list(root: &Path) -> Result<Listed> {
     let (files, folders) = entries(root)?;
+    let texts = files.iter().find(|name| is_text(name) && *name != "labels.txt").cloned();
     let here: Vec<String> = files.into_iter().filter(|name| kind(name).is_some()).collect();
     if let Some(file) = here.first()
         && let Some(folder) = with_files(root, &folders)?
@@ -73,9 +74,13 @@ pub(super) fn list(root: &Path) -> Result<Listed> {
         return Ok(Listed { files, classes: None });
     }
     if folders.is_empty() {
+        let hint = texts.map(|file| format!("; a file of texts is named itself: {}", root.join(file).display()));
         return Err(Error::data(
             root,
-            "no rows: neither x.npy, idx files, pictures (jpg, png, bmp), wav files nor sub-folders of them",
+            format!(
+                "no rows: neither x.npy, text.tsv, idx files, pictures (jpg, png, bmp), wav files nor sub-folders of them{}",
+                hint.unwrap_or_default()
+            ),
         ));
     }
     if folders.len() > MAX_CLASSES {
@@ -88,10 +93,15 @@ pub(super) fn list(root: &Path) -> Result<Listed> {
     for (label, class) in folders.iter().enumerate() {
         let (files, deeper) = entries(&root.join(class))?;
         let before = names.len();
+        let has_texts = files.iter().any(|name| is_text(name));
         names.extend(files.into_iter().filter(|name| kind(name).is_some()).map(|name| format!("{class}/{name}")));
         if names.len() == before {
             let hint = match deeper.first() {
                 Some(_) => format!("; its sub-folders may be the classes: try {}", root.join(class).display()),
+                None if has_texts => {
+                    "; texts of all classes go into one .tsv file, a line each, with columns called label and text"
+                        .into()
+                }
                 None => String::new(),
             };
             return Err(Error::data(
@@ -143,6 +153,11 @@ pub(super) fn entries(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
 fn kind(name: &str) -> Option<bool> {
     let extension = Path::new(name).extension()?.to_str()?.to_lowercase();
     if extension == "wav" { Some(true) } else { PICTURES.contains(&extension.as_str()).then_some(false) }
+}
+
+/// Whether a file may hold texts, by its name.
+fn is_text(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("txt") || e.eq_ignore_ascii_case("tsv"))
 }
 
 fn one_kind(names: &[String], root: &Path) -> Result<Option<bool>> {

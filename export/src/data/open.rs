@@ -1,5 +1,6 @@
 //! From what the user names to rows, labels and class names.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::folder::{self, Files};
@@ -19,7 +20,7 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Opened> {
-    let is_folder = std::fs::metadata(path).map_err(Error::io(path))?.is_dir();
+    let is_folder = std::fs::metadata(path).map_err(|why| absent(path, why))?.is_dir();
     let file = match &options.x {
         Some(x) => Some(beside(path, x)),
         None if is_folder => array_in(path)?,
@@ -42,6 +43,22 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened> {
         opened.names = names.map(|names| labels::read_names(&names)).transpose()?;
     }
     Ok(opened)
+}
+
+/// Why nothing is there; a text in the place of a path is met with what to do.
+fn absent(path: &Path, why: io::Error) -> Error {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let is_name = !extension.is_empty() && extension.bytes().all(|c| c.is_ascii_alphanumeric());
+    let why = match why.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename if !is_name => {
+            io::Error::new(
+                why.kind(),
+                "no such file or folder; to classify a text, write it to a .txt file, one a line",
+            )
+        }
+        _ => why,
+    };
+    Error::io(path)(why)
 }
 
 /// A path relative to the data's folder where there is such a file, else as it stands.

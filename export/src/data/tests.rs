@@ -116,6 +116,27 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn what_was_meant_as_texts_is_met_with_where_they_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let hint = "to classify a text, write it to a .txt file, one a line";
+    let long = "so it is ".repeat(100);
+    for text in ["please turn the light on", "yes", "it is. or not", "yes/no questions", &long] {
+        let absent = source(&at(text)).unwrap_err();
+        assert!(matches!(absent, Error::Io { .. }) && absent.to_string().contains(hint), "{absent}");
+    }
+    assert!(!error(&at("my pictures/one.png"), &Options::default()).contains(hint));
+
+    fs::create_dir(at("good")).unwrap();
+    fs::write(at("good/1.txt"), "so it is").unwrap();
+    assert!(
+        error(folder.path(), &Options::default()).contains("one .tsv file, a line each, with columns called label")
+    );
+    let one = error(&at("good"), &Options::default());
+    assert!(one.contains("a file of texts is named itself") && one.contains("1.txt"), "{one}");
+}
+
+#[test]
 fn damaged_files_in_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     png(&folder.path().join("a/1.png"), 4, 7);
