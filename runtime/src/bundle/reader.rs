@@ -1,6 +1,6 @@
 //! What each section holds, and the sections against each other.
 
-use super::container::{self, Sections, kind, name};
+use super::container::{self, Sections, kind};
 use super::preprocess::{Preprocess, TextPrep};
 use super::{Bundle, Canaries, InputSpec, Precision, Statistics};
 use crate::backbone::Fingerprint;
@@ -55,7 +55,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Bundle<'_>> {
 }
 
 fn read_model(section: &[u8]) -> Result<(&str, &str, Precision)> {
-    let mut r = Reader::new(name(kind::MODEL), section);
+    let mut r = Reader::new(container::name(kind::MODEL), section);
     let precision = match r.u8()? {
         0 => Precision::Int8,
         1 => Precision::Fp16,
@@ -68,7 +68,7 @@ fn read_model(section: &[u8]) -> Result<(&str, &str, Precision)> {
 }
 
 fn read_input(section: &[u8]) -> Result<InputSpec<'_>> {
-    let mut r = Reader::new(name(kind::INPUT), section);
+    let mut r = Reader::new(container::name(kind::INPUT), section);
     let rank = r.count("dimensions of an input", InputSpec::MAX_RANK)?;
     let mut shape = [0; InputSpec::MAX_RANK];
     for dim in shape.iter_mut().take(rank) {
@@ -80,7 +80,7 @@ fn read_input(section: &[u8]) -> Result<InputSpec<'_>> {
 }
 
 fn read_embedding_section(section: &[u8]) -> Result<(EmbeddingSpec, Fingerprint)> {
-    let mut r = Reader::new(name(kind::EMBEDDING), section);
+    let mut r = Reader::new(container::name(kind::EMBEDDING), section);
     let spec = read_embedding(&mut r)?;
     let fingerprint = Fingerprint(r.array()?);
     r.end()?;
@@ -88,7 +88,7 @@ fn read_embedding_section(section: &[u8]) -> Result<(EmbeddingSpec, Fingerprint)
 }
 
 fn read_statistics(section: &[u8], embedding: EmbeddingSpec) -> Result<Statistics<'_>> {
-    let what = name(kind::STATISTICS);
+    let what = container::name(kind::STATISTICS);
     let mut r = Reader::new(what, section);
     let (rows, mean_squared_norm) = (r.u32()?, r.f32()?);
     let mean = r.bytes(embedding.row_bytes())?;
@@ -100,7 +100,7 @@ fn read_statistics(section: &[u8], embedding: EmbeddingSpec) -> Result<Statistic
 }
 
 fn read_labels(section: &[u8]) -> Result<Labels<'_>> {
-    let mut r = Reader::new(name(kind::LABELS), section);
+    let mut r = Reader::new(container::name(kind::LABELS), section);
     let classes = r.count("classes", MAX_CLASSES)?;
     let text_bytes = r.count("text of labels in bytes", section.len())?;
     let labels = Labels::read(&mut r, classes, text_bytes)?;
@@ -109,7 +109,7 @@ fn read_labels(section: &[u8]) -> Result<Labels<'_>> {
 }
 
 fn read_canaries(section: &[u8], embedding: EmbeddingSpec, known: usize) -> Result<Canaries<'_>> {
-    let mut r = Reader::new(name(kind::CANARIES), section);
+    let mut r = Reader::new(container::name(kind::CANARIES), section);
     let count = r.count("canaries", section.len())?;
     let classes = r.bytes(count.saturating_mul(2))?.as_chunks().0;
     for class in classes {
@@ -133,5 +133,6 @@ fn read_vocabulary(section: &[u8]) -> Result<&str> {
 }
 
 fn read_utf8(kind: u16, section: &[u8]) -> Result<&str> {
-    core::str::from_utf8(section).map_err(|_| Error::Malformed { what: name(kind), why: "text is not UTF-8" })
+    core::str::from_utf8(section)
+        .map_err(|_| Error::Malformed { what: container::name(kind), why: "text is not UTF-8" })
 }

@@ -40,14 +40,8 @@ fn full(head: &[u8]) -> BundleParts<'_> {
     }
 }
 
-fn full_without_head() -> BundleParts<'static> {
-    let head = None;
-    BundleParts {
-        input: InputSpec::new("tokens", &[2, 8]).unwrap(),
-        embedding: SPEC,
-        head,
-        ..BundleParts::new(ONNX, PRINT)
-    }
+fn of_tokens() -> BundleParts<'static> {
+    BundleParts { input: InputSpec::new("tokens", &[2, 8]).unwrap(), embedding: SPEC, ..BundleParts::new(ONNX, PRINT) }
 }
 
 #[test]
@@ -85,7 +79,7 @@ fn sections_are_aligned() {
 #[test]
 fn a_vocabulary_comes_with_a_text_and_with_nothing_else() {
     let text = Preprocess::parse("text:len=8").unwrap();
-    let parts = BundleParts { preprocess: text, vocabulary: Some("[PAD]\n[UNK]\nwort"), ..full_without_head() };
+    let parts = BundleParts { preprocess: text, vocabulary: Some("[PAD]\n[UNK]\nwort"), ..of_tokens() };
     assert_eq!(Bundle::parse(&parts.to_bytes().unwrap()).unwrap().vocabulary, parts.vocabulary);
     let without = BundleParts { vocabulary: None, ..parts.clone() };
     assert!(matches!(without.to_bytes(), Err(Error::Missing { what: "vocabulary section" })));
