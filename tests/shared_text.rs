@@ -22,11 +22,12 @@ fn export(lab: &Path, shared: &Path, more: &[&str]) -> serde_json::Value {
     hone_json(lab, &[&line[..], &["--out", "out", "--name", "it"], more].concat())
 }
 
-/// Mean accuracy of the draws of five sentences a class of ten intents.
-fn five_shots(lab: &Path, shared: &Path) -> f64 {
-    let text = |path: &str| shared.join("data/clinc_home").join(path).to_string_lossy().into_owned();
+/// Mean accuracy of the draws of five sentences a class.
+fn five_shots(lab: &Path, shared: &Path, data: &str, provider: &str) -> f64 {
+    let text = |path: &str| shared.join("data").join(data).join(path).to_string_lossy().into_owned();
     let (data, rows, draws) = (text("text.tsv"), text("test.npy"), text("k5.npy"));
-    let eval = hone_json(lab, &["eval", "out/it.hone", "--data", &data, "--rows", &rows, "--k-shot", &draws]);
+    let line = ["eval", "out/it.hone", "--data", &data, "--rows", &rows, "--k-shot", &draws, "--provider", provider];
+    let eval = hone_json(lab, &line);
     println!("{}", eval["k_shot"]);
     eval["k_shot"][0]["mean"].as_f64().unwrap()
 }
@@ -41,7 +42,7 @@ fn an_int8_encoder_is_as_good_as_the_published_table() {
     assert!(exported["bytes_after"].as_u64().unwrap() * 2 < exported["bytes_before"].as_u64().unwrap(), "{exported}");
     let refused = exported["native"]["refused"].as_str().unwrap();
     assert!(!refused.is_empty());
-    let accuracy = five_shots(lab.path(), &shared);
+    let accuracy = five_shots(lab.path(), &shared, "clinc_home", "tract");
     assert!(accuracy > 0.799, "{accuracy}");
 
     // Sentences that stand in a file alone.
@@ -66,4 +67,13 @@ fn an_fp16_encoder_is_the_original() {
     let lab = tempfile::tempdir().unwrap();
     let exported = export(lab.path(), &shared, &["--precision", "fp16", "--calib-rows", "16"]);
     assert!(exported["cosine"].as_f64().unwrap() > 0.9999, "{exported}");
+    // The data's README has 0.692 for onnxruntime's int8 and 0.726 for the original.
+    let providers = hone_json(lab.path(), &["providers"]);
+    let is_ready = |line: &&serde_json::Value| line["provider"] == "ort:cpu" && line["state"] == "ready";
+    if providers["providers"].as_array().unwrap().iter().find(is_ready).is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{providers}");
+        return println!("skipped: accuracy on ort:cpu, which is not there");
+    }
+    let accuracy = five_shots(lab.path(), &shared, "sentiment", "ort:cpu");
+    assert!(accuracy > 0.71, "{accuracy}");
 }
