@@ -299,50 +299,49 @@ impl fmt::Debug for OrtBackbone {
     }
 }
 
-/// Copies the input, and looks meanwhile whether all of it is finite: a product with 0 is 0 for what is, and NaN, which a sum keeps, for what is not.
+/// Values that fit into a processor's first cache, twice.
+const BLOCK: usize = 2048;
+
+/// Copies the input, and looks at each block while it is near; refuses it where it is not finite.
 fn copy_finite(to: &mut [f32], from: &[f32]) -> Result<()> {
-    if !copy_and_look(to, from)
-        && let Some(index) = from.iter().position(|v| !v.is_finite())
-    {
+    let blocks = to.chunks_mut(BLOCK).zip(from.chunks(BLOCK));
+    let finite = blocks.fold(true, |finite, (to, from)| {
+        to.copy_from_slice(from);
+        finite & all_finite(from)
+    });
+    if !finite && let Some(index) = from.iter().position(|v| !v.is_finite()) {
         return Err(Error::NonFinite { what: "input", index });
     }
     Ok(())
 }
 
-/// The copy; whether all was finite.
-fn copy_and_look(to: &mut [f32], from: &[f32]) -> bool {
+fn all_finite(values: &[f32]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for.
         #[allow(unsafe_code, reason = "the same code for wider registers")]
-        return unsafe { copy_and_look_avx2(to, from) };
+        return unsafe { all_finite_avx2(values) };
     }
-    copy_and_look_anywhere(to, from)
+    all_finite_anywhere(values)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn copy_and_look_avx2(to: &mut [f32], from: &[f32]) -> bool {
-    copy_and_look_anywhere(to, from)
+fn all_finite_avx2(values: &[f32]) -> bool {
+    all_finite_anywhere(values)
 }
 
+/// A product with 0 is 0 for what is finite, and NaN, which a sum keeps, for what is not.
 #[inline(always)]
-fn copy_and_look_anywhere(to: &mut [f32], from: &[f32]) -> bool {
+fn all_finite_anywhere(values: &[f32]) -> bool {
     // Enough independent sums to keep two units busy.
     const LANES: usize = 64;
     let mut sums = [0.0; LANES];
-    let (to, to_rest) = to.as_chunks_mut::<LANES>();
-    let (from, from_rest) = from.as_chunks::<LANES>();
-    for (to, from) in to.iter_mut().zip(from) {
-        for ((to, &from), sum) in to.iter_mut().zip(from).zip(&mut sums) {
-            *to = from;
-            *sum += from * 0.0;
-        }
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, value)| *sum += value * 0.0);
     }
-    for ((to, &from), sum) in to_rest.iter_mut().zip(from_rest).zip(&mut sums) {
-        *to = from;
-        *sum += from * 0.0;
-    }
+    sums.iter_mut().zip(rest).for_each(|(sum, value)| *sum += value * 0.0);
     sums.iter().fold(true, |all, &sum| all & (sum == 0.0))
 }
 
