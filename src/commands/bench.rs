@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use hone_export::apply::{Applied, BundleFile, latency};
 use hone_export::bench::Machine;
-use hone_export::bench::agree::{self, ORIGINAL};
+use hone_export::bench::agree::{self, Embeddings, ORIGINAL};
 use hone_export::bench::compare::{Change, Earlier, compare};
-use hone_export::bench::cross::{Cross, cross};
+use hone_export::bench::cross::{Cross, cross, divide};
 use hone_export::bench::profile::OpTime;
 use hone_export::bench::run::{Effort, Entry, Failure, Line, PROCESSES, Running, write_inputs};
 use hone_export::{Error, Result};
@@ -103,6 +103,13 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let providers = providers(args, &applied, ui)?;
     let Rows { inputs: rows, labels } = rows(args, &applied)?;
     let timed = (TIMED_BYTES / (applied.bundle.input.elements() * 4).max(1)).clamp(1, TIMED_ROWS).min(rows.len());
+    if let (Some(shots), Some((labels, classes))) = (args.how.cross, &labels) {
+        divide(labels, classes, shots.get())?;
+    }
+    #[cfg(feature = "export")]
+    if let Some(original) = &args.original {
+        std::fs::metadata(original).map_err(Error::io(original))?;
+    }
     let machine = Machine::here()?;
 
     let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
@@ -138,16 +145,31 @@ pub fn run(args: &Bench, ui: &Ui) -> Outcome {
     let heads = match (args.how.cross, &labels) {
         (Some(shots), Some((labels, classes))) => {
             let of_bundle: Vec<_> = embeddings.iter().filter(|e| !e.is_original()).cloned().collect();
-            Some(cross(&applied.bundle, &of_bundle, labels, classes, shots.get())?)
+            match cross(&applied.bundle, &of_bundle, labels, classes, shots.get()) {
+                Ok(cross) => Some(cross),
+                // What was measured is printed all the same.
+                Err(error) => {
+                    ui.warn(format!("heads could not be compared: {error}"));
+                    None
+                }
+            }
         }
         _ => None,
     };
-    agree::fill(&applied.bundle, &embeddings, &mut lines)?;
+    let reference = agree::fill(&applied.bundle, &embeddings, rows.len(), &mut lines)?;
+    if let Some(reference) = reference.filter(|reference| !reference.is_original())
+        && embeddings.iter().any(Embeddings::is_original)
+    {
+        ui.warn(format!(
+            "the original has other classes than the bundle's head: agreement is with {}",
+            reference.provider
+        ));
+    }
     let is_original = |line: &Line| line.provider.starts_with(ORIGINAL);
-    let reference = match lines.iter().any(is_original) {
-        true => Some("original".to_owned()),
-        false => embeddings.first().map(|first| first.provider.clone()),
-    };
+    let reference = reference.map(|reference| match reference.is_original() {
+        true => "original".to_owned(),
+        false => reference.provider.clone(),
+    });
     let reference = reference.filter(|_| lines.iter().any(|line| line.agreement.is_some()));
     let cosine_with = embeddings.iter().find(|e| !e.is_original()).map(|e| e.provider.clone());
     // The reference agrees with itself: that says nothing.

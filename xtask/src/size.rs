@@ -9,8 +9,8 @@ use crate::{aarch64, setup};
 
 /// What is wanted of a stripped program, in bytes.
 const BAR_BYTES: u64 = 2_000_000;
-/// What is allowed on x86-64, whose tiers take more code and miss [`BAR_BYTES`]: it does not grow further.
-const X86_64_BYTES: u64 = 2_250_000;
+/// What is allowed on x86-64, whose tiers take more code: it is [`BAR_BYTES`] and the room that longer paths of dependencies may take.
+const X86_64_BYTES: u64 = 2_020_000;
 
 /// The device's program for one kind of machine.
 struct Built {

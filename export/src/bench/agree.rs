@@ -46,24 +46,26 @@ pub fn embed_all(running: &mut Running, inputs: &[Vec<f32>], folder: &Path) -> R
             }
         }
     }
-    let running = running.providers();
-    all.retain(|embeddings| running.contains(&embeddings.provider.as_str()));
+    // What ended on the way has fewer.
+    let whole: Vec<&str> = running.providers();
+    all.retain(|embeddings| whole.contains(&embeddings.provider.as_str()));
     Ok(all)
 }
 
-/// The best class of every row: by the bundle's own head, or of the original's scores; `None` without a head.
+/// The best class of every one of `rows` rows: by the bundle's own head, or of the original's scores; `None` without a head, and for an original of
+/// other classes than the head's.
 ///
 /// # Errors
 /// A row that the head refuses.
-fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings) -> Result<Option<Vec<usize>>> {
+fn answers(bundle: &Bundle<'_>, embeddings: &Embeddings, rows: usize) -> Result<Option<Vec<usize>>> {
     let Some(head) = bundle.head else { return Ok(None) };
     if embeddings.is_original() {
-        let width = head.classes();
         let scores: Vec<f32> = embeddings.bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-        return Ok(Some(scores.chunks_exact(width.max(1)).filter_map(best_class).collect()));
+        let is_alike = scores.len() == rows * head.classes();
+        return Ok(is_alike.then(|| scores.chunks_exact(head.classes().max(1)).filter_map(best_class).collect()));
     }
-    let rows = embeddings.bytes.chunks_exact(bundle.embedding.row_bytes());
-    rows.map(|row| Ok(head.predict(row)?.class)).collect::<Result<Vec<_>>>().map(Some)
+    let embedded = embeddings.bytes.chunks_exact(bundle.embedding.row_bytes());
+    embedded.map(|row| Ok(head.predict(row)?.class)).collect::<Result<Vec<_>>>().map(Some)
 }
 
 /// Mean cosine of rows with those of another provider; `None` where a row is zero throughout.
@@ -86,20 +88,29 @@ pub fn cosine(bundle: &Bundle<'_>, a: &[u8], b: &[u8]) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-/// Fills in every line's agreement with the reference, which is the original model where there is one and the first provider otherwise, and its
-/// cosine with the first provider.
+/// Fills in every line's agreement with the reference, and its cosine with the first provider; gives the reference. That is the original model where
+/// there is one with the classes of the bundle's head, and the first provider otherwise.
 ///
 /// # Errors
 /// A row that the bundle's head refuses.
-pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], lines: &mut [Line]) -> Result<()> {
+pub fn fill<'e>(
+    bundle: &Bundle<'_>,
+    embeddings: &'e [Embeddings],
+    rows: usize,
+    lines: &mut [Line],
+) -> Result<Option<&'e Embeddings>> {
     let named = |name: &str| embeddings.iter().find(|e| e.provider == name);
-    let original = embeddings.iter().find(|e| e.is_original());
-    let Some(reference) = original.or(embeddings.first()) else { return Ok(()) };
-    let expected = answers(bundle, reference)?;
     let first = embeddings.iter().find(|e| !e.is_original());
+    let mut expected = None;
+    for candidate in embeddings.iter().filter(|e| e.is_original()).chain(first) {
+        if let Some(answers) = answers(bundle, candidate, rows)?.filter(|answers| answers.len() == rows) {
+            expected = Some((candidate, answers));
+            break;
+        }
+    }
     for line in lines {
         let Some(own) = named(&line.provider) else { continue };
-        if let (Some(expected), Some(got)) = (&expected, answers(bundle, own)?)
+        if let (Some((_, expected)), Some(got)) = (&expected, answers(bundle, own, rows)?)
             && expected.len() == got.len()
             && !expected.is_empty()
         {
@@ -110,7 +121,7 @@ pub fn fill(bundle: &Bundle<'_>, embeddings: &[Embeddings], lines: &mut [Line]) 
             line.cosine = cosine(bundle, &own.bytes, &first.bytes);
         }
     }
-    Ok(())
+    Ok(expected.map(|(reference, _)| reference))
 }
 
 /// Embeds the inputs on one provider, in a process that ends with it. `folder` is that of the inputs which it is started with.

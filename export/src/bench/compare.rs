@@ -75,7 +75,7 @@ pub fn compare(new: &[Line], old: &[Line]) -> Vec<Change> {
         let same = |other: &&Line| other.provider == line.provider && other.precision == line.precision;
         let before = old.iter().find(same)?;
         let (ratio, interval) = ratio(&line.rounds_us.concat(), &before.rounds_us.concat())?;
-        let known = |line: &Line| line.noise.filter(|noise| (0.0..=1.0).contains(noise)).unwrap_or(0.0);
+        let known = |line: &Line| line.noise.filter(|noise| *noise >= 0.0).map_or(0.0, |noise| noise.min(1.0));
         let noise = known(line).max(known(before)).max(FLOOR);
         let verdict = if interval[0] > 1.0 + noise {
             "slower"

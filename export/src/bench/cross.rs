@@ -45,18 +45,11 @@ pub struct Pair {
     pub holds: bool,
 }
 
-/// Tunes on each provider's embeddings of the first `shots` rows of every class and tries the head on every provider's embeddings of the
-/// others. `labels` and `classes` are those of the rows, in the order of the embeddings.
+/// Numbers of the rows to tune on, the first `shots` of every class, and of the others.
 ///
 /// # Errors
-/// [`Error::Setting`] where a class has no row beyond the shots, and what tuning and heads say.
-pub fn cross(
-    bundle: &Bundle<'_>,
-    embeddings: &[Embeddings],
-    labels: &[usize],
-    classes: &[String],
-    shots: usize,
-) -> Result<Cross> {
+/// [`Error::Setting`] where a class has no row beyond the shots.
+pub fn divide(labels: &[usize], classes: &[String], shots: usize) -> Result<[Vec<usize>; 2]> {
     let mut seen = vec![0; classes.len()];
     let (mut taught, mut others) = (Vec::new(), Vec::new());
     for (row, &class) in labels.iter().enumerate() {
@@ -70,6 +63,22 @@ pub fn cross(
         );
         return Err(Error::Setting { name: "--cross".into(), why });
     }
+    Ok([taught, others])
+}
+
+/// Tunes on each provider's embeddings of the first `shots` rows of every class and tries the head on every provider's embeddings of the
+/// others. `labels` and `classes` are those of the rows, in the order of the embeddings.
+///
+/// # Errors
+/// [`Error::Setting`] where a class has no row beyond the shots, and what tuning and heads say.
+pub fn cross(
+    bundle: &Bundle<'_>,
+    embeddings: &[Embeddings],
+    labels: &[usize],
+    classes: &[String],
+    shots: usize,
+) -> Result<Cross> {
+    let [taught, others] = divide(labels, classes, shots)?;
     let spec = bundle.embedding;
     let part = |of: &Embeddings, at: &[usize]| {
         let row_bytes = spec.row_bytes();

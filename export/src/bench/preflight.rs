@@ -78,7 +78,7 @@ pub struct Preflight {
     pub cache_bytes: Option<u64>,
     /// Nodes that run elsewhere.
     pub fallback: Vec<Fallback>,
-    /// Why it does not load.
+    /// Why it does not load, or not a second time.
     pub why: Option<String>,
 }
 
@@ -275,11 +275,13 @@ fn try_check(
     let log = worker.said();
     drop(worker);
     let cache_bytes = folder_bytes(cache);
-    let (_, warm) = Worker::start(start())?;
+    // What is known stays, whatever becomes of a second load.
+    let warm = Worker::start(start());
     let found = judge(provider, wanted, &parts, &known(bundle), &log);
     Ok(Preflight {
         first_load_ms: Some(ready.load_ms),
-        warm_load_ms: (cache_bytes > 0).then_some(warm.load_ms),
+        why: warm.as_ref().err().map(|error| format!("a second load failed: {error}")),
+        warm_load_ms: warm.ok().filter(|_| cache_bytes > 0).map(|(_, warm)| warm.load_ms),
         cache_bytes: (cache_bytes > 0).then_some(cache_bytes),
         ..found
     })

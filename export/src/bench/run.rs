@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::agree::ORIGINAL;
 use super::profile::OpTime;
 use super::protocol::{BEAT, Embedded, Memory, Offline, Ready, Request, Round, Warm, decode};
 use super::stats::{interval, median, percentile, spread, trend};
@@ -119,6 +120,8 @@ pub struct Worker {
     answers: Receiver<String>,
     patience: Duration,
     said: fs::File,
+    /// Why it was ended, or ended by itself.
+    gone: Option<String>,
 }
 
 /// Lines of a worker that wait to be read: far more than it says without being asked.
@@ -151,7 +154,7 @@ impl Worker {
                 line.clear();
             }
         });
-        let mut worker = Self { child, asks: Some(asks), answers, patience, said };
+        let mut worker = Self { child, asks: Some(asks), answers, patience, said, gone: None };
         let ready = worker.answer()?;
         Ok((worker, ready))
     }
@@ -161,6 +164,9 @@ impl Worker {
     /// # Errors
     /// [`Error::Worker`]: what it says, or that it ended.
     pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
+        if let Some(why) = &self.gone {
+            return Err(Error::worker(why.clone()));
+        }
         let line = serde_json::to_string(request).map_err(|e| Error::worker(e.to_string()))?;
         let sent = self.asks.as_mut().map(|asks| writeln!(asks, "{line}").and_then(|()| asks.flush()));
         match sent {
@@ -207,7 +213,7 @@ impl Worker {
         let said = self.said();
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
         let last = last.map(|line| format!("; the last that it said: {line}")).unwrap_or_default();
-        Error::worker(format!(
+        self.gone_because(format!(
             "nothing was heard of its process for {:.0} s, and it was ended (--patience allows more){last}",
             self.patience.as_secs_f64()
         ))
@@ -221,7 +227,13 @@ impl Worker {
         // Behind "panicked at FILE:LINE:" stands why, and after it only advice.
         let panicked = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        Error::worker(format!("its process ended ({status}): {}", panicked.or(last).unwrap_or("it said nothing")))
+        let why = format!("its process ended ({status}): {}", panicked.or(last).unwrap_or("it said nothing"));
+        self.gone_because(why)
+    }
+
+    fn gone_because(&mut self, why: String) -> Error {
+        self.gone = Some(why.clone());
+        Error::worker(why)
     }
 
     /// All that it and its libraries wrote to standard error.
@@ -259,6 +271,8 @@ struct Station {
     waited: Vec<f64>,
     throughput: Vec<Throughput>,
     troubles: Vec<String>,
+    /// One of its processes is gone: what was measured stays, nothing more is asked.
+    given_up: bool,
 }
 
 impl Station {
@@ -285,7 +299,18 @@ impl Station {
         let plan = (0..rounds * processes).map(|slot| (runs + slot) / (rounds * processes)).rev().collect();
         let rounds = vec![Vec::new(); processes];
         let (provider, times, waited) = (provider.to_owned(), Vec::new(), Vec::new());
-        Ok(Self { provider, workers, warm, plan, times, rounds, waited, throughput: Vec::new(), troubles: Vec::new() })
+        Ok(Self {
+            provider,
+            workers,
+            warm,
+            plan,
+            times,
+            rounds,
+            waited,
+            throughput: Vec::new(),
+            troubles: Vec::new(),
+            given_up: false,
+        })
     }
 
     /// Round `number`, on each process; nothing beyond the last.
@@ -306,6 +331,7 @@ impl Station {
             // What was measured before stays, whatever becomes of this.
             match worker.ask(&Request::Offline { threads, batch, ms }) {
                 Ok(Offline { rows_per_s }) => self.throughput.push(Throughput { threads, batch, rows_per_s }),
+                Err(error) if worker.gone.is_some() => return Err(error),
                 Err(error) => {
                     self.troubles.push(format!("no throughput of {threads} threads and {batch} rows: {error}"))
                 }
@@ -317,7 +343,7 @@ impl Station {
     /// Of the processes that are still there: what was measured before one ended stays.
     fn memory(&mut self) -> Memory {
         let mut most = Memory { peak_rss_bytes: None, library_bytes: None };
-        for (worker, _) in &mut self.workers {
+        for (worker, _) in self.workers.iter_mut().filter(|(worker, _)| worker.gone.is_none()) {
             match worker.ask::<Memory>(&Request::Memory) {
                 Ok(memory) => {
                     most.peak_rss_bytes = most.peak_rss_bytes.max(memory.peak_rss_bytes);
@@ -368,7 +394,9 @@ impl Station {
         let mut doubts = self.troubles.clone();
         let rounds = self.rounds.iter().map(Vec::len).min().unwrap_or(0);
         if rounds < FEWEST_ROUNDS {
-            doubts.push(format!("{rounds} rounds are too few to tell; at least {FEWEST_ROUNDS} are needed (--runs)"));
+            doubts.push(format!(
+                "{rounds} rounds are too few to tell; at least {FEWEST_ROUNDS} are needed (--runs, --seconds)"
+            ));
             return doubts;
         }
         if !self.warm.settled {
@@ -442,21 +470,26 @@ impl Running {
         self.failures.push(Failure { provider: provider.to_owned(), why: error.to_string() });
     }
 
-    /// Does something with each provider; one that fails is out.
+    /// Does something with each provider. One that fails is told of; it is out where nothing of it was measured, and asked nothing more otherwise.
     fn each(&mut self, first: usize, mut work: impl FnMut(&mut Station) -> Result<()>) {
         let count = self.stations.len();
         let mut failed = Vec::new();
         for at in 0..count {
             let at = (first + at) % count;
-            if let Err(error) = work(&mut self.stations[at]) {
-                failed.push((at, error));
+            let station = &mut self.stations[at];
+            if station.given_up {
+                continue;
+            }
+            if let Err(error) = work(station) {
+                station.given_up = true;
+                station.troubles.push(error.to_string());
+                failed.push((station.provider.clone(), error));
             }
         }
-        failed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        for (at, error) in failed {
-            let station = self.stations.remove(at);
-            self.fail(&station.provider, &error);
+        for (provider, error) in failed {
+            self.fail(&provider, &error);
         }
+        self.stations.retain(|station| !station.given_up || !station.times.is_empty());
     }
 
     /// All rounds of the latency runs, then throughput.
@@ -477,7 +510,9 @@ impl Running {
     #[must_use]
     pub fn profiles(&mut self, runs: usize) -> (Vec<(String, Vec<OpTime>)>, Vec<Failure>) {
         let (mut profiles, mut without) = (Vec::new(), Vec::new());
-        for station in &mut self.stations {
+        // The original is there to be compared with; operators are the bundle's.
+        let of_bundle = |station: &&mut Station| !station.provider.starts_with(ORIGINAL) && !station.given_up;
+        for station in self.stations.iter_mut().filter(of_bundle) {
             let Some((worker, _)) = station.workers.first_mut() else { continue };
             // As many runs as take a tenth of a second.
             let runs = runs.min((1e5 / station.warm.us.max(1.0)) as usize).max(3);
@@ -492,7 +527,7 @@ impl Running {
     /// Names of the providers that run.
     #[must_use]
     pub fn providers(&self) -> Vec<&str> {
-        self.stations.iter().map(|station| station.provider.as_str()).collect()
+        self.stations.iter().filter(|station| !station.given_up).map(|station| station.provider.as_str()).collect()
     }
 
     /// Lets every provider embed the same inputs; gives for each the bytes that it wrote. `folder` is that of the inputs that the processes were

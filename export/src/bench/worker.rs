@@ -249,10 +249,11 @@ impl<'b> Worker<'b> {
         let (threads, batch, elements) = (threads.max(1), batch.max(1), self.elements);
         let inputs: Vec<f32> = self.inputs.iter().copied().cycle().take(batch * elements).collect();
         let length = Duration::from_secs_f64(ms / 1e3);
-        let (ready, signal) = (AtomicUsize::new(0), AtomicU8::new(WAIT));
+        let (ready, signal, made) = (AtomicUsize::new(0), AtomicU8::new(WAIT), AtomicUsize::new(0));
         // Everybody begins together and stops at the first run that ends beyond the time.
         let timed = |mut run: Box<dyn FnMut() -> Result<()> + '_>| -> Result<f64> {
             run()?;
+            made.fetch_add(1, Ordering::Relaxed);
             ready.fetch_add(1, Ordering::SeqCst);
             while signal.load(Ordering::SeqCst) == WAIT {
                 std::thread::yield_now();
@@ -263,6 +264,7 @@ impl<'b> Worker<'b> {
             let (start, mut rows) = (Instant::now(), 0);
             while start.elapsed() < length {
                 run()?;
+                made.fetch_add(1, Ordering::Relaxed);
                 rows += batch;
             }
             Ok(rows as f64 / start.elapsed().as_secs_f64())
@@ -304,15 +306,29 @@ impl<'b> Worker<'b> {
                     }
                 }
             }
+            let mut known = 0;
+            let mut beat = || {
+                let now = made.load(Ordering::Relaxed);
+                if now != known {
+                    known = now;
+                    self.beat.go_on();
+                }
+            };
             // Until all are warm, or one has ended before it was.
             while refused.is_none()
                 && ready.load(Ordering::SeqCst) < threads
                 && !started.iter().any(|t| t.is_finished())
             {
                 std::thread::sleep(Duration::from_micros(100));
+                beat();
             }
             let all = refused.is_none() && ready.load(Ordering::SeqCst) == threads;
             signal.store(if all { GO } else { STOP }, Ordering::SeqCst);
+            // Seldom, so that the looking costs nothing.
+            while !started.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                std::thread::sleep(Duration::from_millis(20).min(length));
+                beat();
+            }
             let ended: Vec<Result<f64>> = started.into_iter().map(join).collect();
             match refused {
                 Some(error) => Err(error),

@@ -23,7 +23,7 @@ pub struct Drift {
     pub rows: usize,
     /// Share of inputs with the same best class, the head as it is.
     pub agreement: f32,
-    /// The same re-centred, each half of the inputs with what the other half says: by what was fitted on all of them it would flatter.
+    /// The same re-centred, each input by what the others say: its own difference would flatter it.
     pub recentred: f32,
     /// By how much re-centring moves a logit at most.
     pub largest_shift: f32,
@@ -61,18 +61,16 @@ impl HeadView<'_> {
         }
         let classes = self.classes();
         let (mut before, mut after) = (vec![0.0; classes], vec![0.0; classes]);
-        // Rows with even and with odd numbers: each half is judged with the shift of the other one.
-        let [mut even, mut odd] = [vec![0.0f64; classes], vec![0.0f64; classes]];
-        for (row, (there, here)) in there.iter().zip(here.iter()).enumerate() {
+        let mut shifts = vec![0.0f64; classes];
+        for (there, here) in there.iter().zip(here.iter()) {
             self.logits(there, &mut before)?;
             self.logits(here, &mut after)?;
-            let shifts = if row % 2 == 0 { &mut even } else { &mut odd };
             for (shift, (before, after)) in shifts.iter_mut().zip(before.iter().zip(&after)) {
                 *shift += f64::from(*after) - f64::from(*before);
             }
         }
         let count = there.len();
-        let whole: Vec<f64> = even.iter().zip(&odd).map(|(even, odd)| (even + odd) / count as f64).collect();
+        let whole: Vec<f64> = shifts.iter().map(|shift| shift / count as f64).collect();
         let bias: Vec<f32> = whole
             .iter()
             .enumerate()
@@ -81,15 +79,15 @@ impl HeadView<'_> {
         let all: Vec<usize> = (0..classes).collect();
         let record = self.rebuilt(&all, &bias)?;
         let (mut same, mut same_moved, mut first, mut several) = (0, 0, None, false);
-        for (row, (there, here)) in there.iter().zip(here.iter()).enumerate() {
+        for (there, here) in there.iter().zip(here.iter()) {
             self.logits(there, &mut before)?;
             self.logits(here, &mut after)?;
             let expected = self.answer(&before);
             same += usize::from(self.answer(&after) == expected);
-            let (others, number) = if row % 2 == 0 { (&odd, count / 2) } else { (&even, count.div_ceil(2)) };
-            // A single row has no other half: it is not moved.
-            for (logit, shift) in after.iter_mut().zip(others) {
-                *logit -= (shift / number.max(1) as f64) as f32;
+            // Moved by what the other rows say: its own difference would flatter it.
+            for ((after, before), shift) in after.iter_mut().zip(&before).zip(&shifts) {
+                let own = f64::from(*after) - f64::from(*before);
+                *after -= ((shift - own) / (count - 1).max(1) as f64) as f32;
             }
             same_moved += usize::from(self.answer(&after) == expected);
             several |= *first.get_or_insert_with(|| expected.clone()) != expected;

@@ -36,7 +36,8 @@ pub fn run(applied: &Applied<'_>, providers: &[String], launcher: &Launcher<'_>,
             ui.table(&fallback(found));
         }
         if let Some(why) = &found.why {
-            ui.say(format!("{} does not load: {why}", found.provider));
+            let what = if found.verdict == Verdict::Failed { " does not load" } else { "" };
+            ui.say(format!("{}{what}: {why}", found.provider));
         }
     }
     let passed = preflight.iter().all(|found| found.verdict == Verdict::Whole);

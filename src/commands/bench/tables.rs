@@ -72,10 +72,12 @@ pub fn latency_table(document: &Document) -> Table {
 
 /// Offline, memory, agreement.
 pub fn rest_table(document: &Document) -> Table {
-    let pairs: Vec<(usize, usize)> = document
-        .rows
-        .first()
-        .map_or_else(Vec::new, |line| line.throughput.iter().map(|t| (t.threads, t.batch)).collect());
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    for pair in document.rows.iter().flat_map(|line| line.throughput.iter().map(|t| (t.threads, t.batch))) {
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
     let mut columns: Vec<String> = vec!["provider".into(), "precision".into()];
     columns.extend(pairs.iter().map(|(threads, batch)| format!("rows/s {threads}×{batch}")));
     columns.extend(["memory, MB", "libraries, MB", "agreement", "cosine"].map(str::to_owned));
