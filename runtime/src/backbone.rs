@@ -77,14 +77,12 @@ fn count(backbone: &(impl Backbone + ?Sized), inputs: &[f32], rows: &[u8]) -> Re
     Ok(count)
 }
 
-/// Refuses NaN and infinity.
-#[cfg(feature = "tract")]
-fn check_finite(values: &[f32]) -> Result<()> {
-    // Without an early end the loop runs in vectors.
-    let finite = |values: &[f32]| values.iter().fold(true, |all, v| all & v.is_finite());
-    if finite(values) {
+/// Refuses NaN and infinity; `first` is the index of the first of these values in the input.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn check_finite(values: &[f32], first: usize) -> Result<()> {
+    if crate::kernels::finite::all_finite(values) {
         return Ok(());
     }
     let index = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
-    Err(Error::NonFinite { what: "input", index })
+    Err(Error::NonFinite { what: "input", index: first + index })
 }

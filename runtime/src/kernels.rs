@@ -53,6 +53,8 @@ macro_rules! kernels {
 #[cfg(all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"))]
 pub mod aarch64;
 pub mod cortex_m;
+#[cfg(any(feature = "tract", feature = "ort"))]
+pub(crate) mod finite;
 pub mod generic;
 #[cfg(all(
     feature = "f16",

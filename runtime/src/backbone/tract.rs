@@ -254,7 +254,7 @@ fn check_input(values: &[f32], expected: usize) -> Result<()> {
     if values.len() != expected {
         return Err(Error::Shape { what: "values of the model's input", expected, got: values.len() });
     }
-    super::check_finite(values)
+    super::check_finite(values, 0)
 }
 
 fn values_of(output: &Tensor) -> TractResult<Vec<f32>> {

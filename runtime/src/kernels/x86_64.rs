@@ -9,6 +9,8 @@ mod bands;
 mod conv;
 mod depthwise;
 mod elementwise;
+#[cfg(any(feature = "tract", feature = "ort"))]
+pub(super) mod finite;
 mod input;
 mod isa;
 mod pack;
