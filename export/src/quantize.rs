@@ -8,6 +8,7 @@
 
 mod emit;
 mod equalize;
+mod evaluate;
 mod fit;
 pub mod fp16;
 mod linear;
