@@ -61,11 +61,14 @@ pub fn cuts(graph: &Graph) -> Vec<Cut> {
     let mut before = Cost::default();
     let mut out = Vec::new();
     let alone = separators(graph);
+    let tokens = text::tokens(graph);
     for (i, node) in graph.nodes.iter().enumerate() {
         before += costs[i];
         let Some(id) = alone[i] else { continue };
         let value = graph.value(id);
-        let Some((width, pooled)) = value.shape.as_deref().and_then(|s| embedding_of(graph, s)) else { continue };
+        let Some((width, pooled)) = value.shape.as_deref().and_then(|s| embedding_of(graph, s, tokens)) else {
+            continue;
+        };
         if !node.outputs.contains(&id) || value.dtype != Some(crate::graph::DType::F32) {
             continue;
         }
@@ -133,8 +136,8 @@ fn separators(graph: &Graph) -> Vec<Option<ValueId>> {
     out
 }
 
-/// Width of the embedding that a tensor of this shape gives, and whether spatial axes are averaged for it.
-fn embedding_of(graph: &Graph, shape: &[Dim]) -> Option<(usize, bool)> {
+/// Width of the embedding that a tensor of this shape gives, and whether positions are averaged for it; `tokens` of a text encoder.
+fn embedding_of(graph: &Graph, shape: &[Dim], tokens: Option<usize>) -> Option<(usize, bool)> {
     let batch = graph.value(*graph.inputs.first()?).shape.as_ref()?.first()?;
     let [first, rest @ ..] = shape else { return None };
     if first != batch {
@@ -149,7 +152,7 @@ fn embedding_of(graph: &Graph, shape: &[Dim]) -> Option<(usize, bool)> {
     if rest.iter().filter(|&&n| n != 1).count() <= 1 {
         return Some((width, false));
     }
-    if let Some(tokens) = text::tokens(graph) {
+    if let Some(tokens) = tokens {
         // One vector a token; everything else, as attention, has no positions to average.
         return (rest.len() == 2 && rest[0] == tokens).then(|| (rest[1], true));
     }
@@ -220,9 +223,7 @@ fn backbone(graph: &Graph, cut: &Cut) -> Result<Graph> {
 pub(crate) fn embedding(graph: &mut Graph, cut: &Cut) -> ValueId {
     let mut end = cut.value;
     if cut.pooled {
-        if text::tokens(graph).is_some()
-            && let Some(mean) = text::mean(graph, end)
-        {
+        if let Some(mean) = text::mean(graph, end) {
             return mean;
         }
         end = append(graph, end, "embedding_pooled", Op::GlobalAveragePool);

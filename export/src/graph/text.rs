@@ -73,9 +73,7 @@ pub fn is_named_like_an_encoder(graph: &Graph) -> bool {
 /// Rows of the table of embeddings that the ids of a graph that [`merge_inputs`] made are looked up in; none where there is no such table.
 #[must_use]
 pub fn embeddings(graph: &Graph) -> Option<usize> {
-    tokens(graph)?;
-    let split = graph.nodes.iter().find(|node| node.inputs.contains(&graph.inputs.first().copied()))?;
-    let mut of_ids = vec![split.outputs[0]];
+    let mut of_ids = vec![*parts(graph)?.outputs.first()?];
     // The table comes first, the ids come next; the simplified graph is in the order of what depends on what.
     for node in &graph.nodes {
         if !node.inputs.iter().flatten().any(|id| of_ids.contains(id)) {
@@ -92,10 +90,9 @@ pub fn embeddings(graph: &Graph) -> Option<usize> {
     None
 }
 
-/// Appends the mean of `hidden` `[N, L, D]` over the tokens that the mask has: `[N, D]`. For graphs that [`merge_inputs`] made.
+/// Appends the mean of `hidden` `[N, L, D]` over the tokens that the mask has: `[N, D]`. `None` for graphs that [`merge_inputs`] did not make.
 pub fn mean(graph: &mut Graph, hidden: ValueId) -> Option<ValueId> {
-    let [input] = graph.inputs[..] else { return None };
-    let part = graph.nodes.iter().find(|node| node.inputs.contains(&Some(input)))?.outputs.get(1).copied()?;
+    let part = parts(graph)?.outputs.get(1).copied()?;
     // The integers, as the encoder has them: an f16 file keeps in f32 what nothing but integers is made of.
     let mask = integers_of(graph, part)?;
     let mut push = |op: Op, inputs: &[ValueId], name: &str| {
@@ -116,12 +113,19 @@ pub fn mean(graph: &mut Graph, hidden: ValueId) -> Option<ValueId> {
 /// Number of tokens of a graph that [`merge_inputs`] made, also after simplification: its one input's second row is the mask.
 #[must_use]
 pub fn tokens(graph: &Graph) -> Option<usize> {
+    parts(graph)?;
     let [input] = graph.inputs[..] else { return None };
-    let [_, Dim::Fixed(2), Dim::Fixed(tokens)] = graph.value(input).shape.as_deref()? else { return None };
+    graph.value(input).shape.as_ref()?.last()?.fixed()
+}
+
+/// The node that parts the one input of a graph that [`merge_inputs`] made into ids and mask, of which integers are made.
+fn parts(graph: &Graph) -> Option<&Node> {
+    let [input] = graph.inputs[..] else { return None };
+    let [_, Dim::Fixed(2), Dim::Fixed(_)] = graph.value(input).shape.as_deref()? else { return None };
     let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&Some(input)));
     let (split, None) = (readers.next()?, readers.next()) else { return None };
     let Op::Split { axis: 1, .. } = split.op else { return None };
-    split.outputs.iter().all(|part| integers_of(graph, *part).is_some()).then_some(*tokens)
+    split.outputs.iter().all(|part| integers_of(graph, *part).is_some()).then_some(split)
 }
 
 /// The integers that a part of the one input becomes.
