@@ -98,10 +98,30 @@ impl Lines {
         (lo - pad, hi + pad)
     }
 
+    /// Where the name of each series stands: lines that are as wide as the plot.
+    fn legend(&self, left: f64, right: f64) -> Vec<(f64, f64)> {
+        const LINE: f64 = 18.0;
+        let (mut x, mut y) = (left, 0.0);
+        let place = |series: &Series| {
+            let width = 44.0 + 6.8 * series.name.chars().count() as f64;
+            if x > left && x + width > right {
+                (x, y) = (left, y + LINE);
+            }
+            let at = (x, y);
+            x += width;
+            at
+        };
+        self.series.iter().map(place).collect()
+    }
+
     /// The plot as one `<svg>` element.
     #[must_use]
     pub fn to_svg(&self) -> String {
-        let (w, h, left, right, top, bottom) = (640.0, 340.0, 64.0, 16.0, 34.0, 48.0);
+        let (w, left, right, bottom) = (640.0, 64.0, 16.0, 48.0);
+        let legend = self.legend(left, w);
+        // A legend of several lines takes its room above the plot.
+        let more = legend.last().map_or(0.0, |(_, y)| *y);
+        let (h, top) = (340.0 + more, 34.0 + more);
         let (lo, hi) = self.bounds();
         let n = self.x_labels.len().max(1);
         let x = |i: usize| left + (w - left - right) * (i as f64 + 0.5) / n as f64;
@@ -140,7 +160,6 @@ impl Lines {
             escape(&self.x_name),
             escape(&self.y_name)
         );
-        let mut legend = left;
         for (s, series) in self.series.iter().enumerate() {
             let colour = COLOURS[s % COLOURS.len()];
             // Lines that meet at the same position stay legible when their markers stand side by side.
@@ -164,13 +183,15 @@ impl Lines {
                     escape(self.x_labels.get(i).map_or("", String::as_str))
                 );
             }
+            let (legend_x, legend_y) = legend[s];
             let _ = write!(
                 out,
-                "<rect x=\"{legend:.1}\" y=\"8\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"14\">{}</text>",
-                legend + 20.0,
+                "<rect x=\"{legend_x:.1}\" y=\"{:.1}\" width=\"14\" height=\"4\" rx=\"2\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                legend_y + 8.0,
+                legend_x + 20.0,
+                legend_y + 14.0,
                 escape(&series.name)
             );
-            legend += 44.0 + 6.8 * series.name.chars().count() as f64;
         }
         out.push_str("</svg>");
         out
