@@ -224,6 +224,9 @@ fn the_npu_takes_the_whole_of_its_preset() {
         );
         let timed = run(folder.path(), &line);
         assert_eq!(timed["failed"].as_array().map(Vec::len), Some(0), "{provider}: {timed}");
+        // The original in float runs where the bundle does, but for the NPU.
+        let float = timed["rows"].as_array().unwrap().iter().find(|row| row["precision"] == "fp32").unwrap();
+        assert_eq!(float["provider"], if provider == "ort:cpu" { "ort:cpu" } else { "tract" }, "{timed}");
     }
 }
 

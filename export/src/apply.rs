@@ -40,7 +40,7 @@ use hone_runtime::store::Store;
 use hone_runtime::{Backbone as _, Bundle, Session};
 use rayon::prelude::*;
 
-use crate::data::{Preprocessor, Row, Source};
+use crate::data::{Preprocessor, Row, Source, read_plain};
 use crate::{Error, Result};
 
 /// Largest bundle that is read.
@@ -68,19 +68,7 @@ impl BundleFile {
     /// [`Error::Io`], [`Error::Malformed`] for what is no regular file, [`Error::TooLarge`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let meta = std::fs::metadata(path).map_err(Error::io(path))?;
-        if !meta.is_file() {
-            return Err(Error::malformed(path, "not a regular file"));
-        }
-        if meta.len() > FILE_LIMIT_BYTES {
-            return Err(Error::TooLarge {
-                path: path.to_path_buf(),
-                what: "the file".into(),
-                needs: format!("{} bytes", meta.len()),
-                limit: format!("{FILE_LIMIT_BYTES} bytes"),
-            });
-        }
-        Ok(Self { path: path.to_path_buf(), bytes: std::fs::read(path).map_err(Error::io(path))? })
+        Ok(Self { path: path.to_path_buf(), bytes: read_plain(path, "the file", FILE_LIMIT_BYTES)? })
     }
 }
 

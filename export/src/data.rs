@@ -19,6 +19,7 @@
 //! ```
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -314,9 +315,26 @@ fn file_name(path: &Path) -> String {
 /// Opens a plain file. A pipe or a device is refused before it is opened: opening or reading one may never end.
 fn open_plain(path: &Path) -> Result<File> {
     if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
-        return Err(Error::malformed(path, "not a plain file"));
+        return Err(Error::malformed(path, "not a regular file"));
     }
     File::open(path).map_err(Error::io(path))
+}
+
+/// The bytes of a plain file of at most `limit` bytes; `what` names it in errors.
+pub(crate) fn read_plain(path: &Path, what: &str, limit: u64) -> Result<Vec<u8>> {
+    let mut file = open_plain(path)?;
+    let len = file.metadata().map_err(Error::io(path))?.len();
+    if len > limit {
+        return Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            what: what.to_owned(),
+            needs: format!("{len} bytes"),
+            limit: format!("{limit} bytes"),
+        });
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

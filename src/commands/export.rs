@@ -128,7 +128,7 @@ fn settings_of(request: &Request) -> Settings {
 /// The lines of a text file, without empty ones at the end.
 pub fn lines(path: &Path) -> Result<Vec<String>, Error> {
     if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
-        return Err(Error::malformed(path, "not a plain file"));
+        return Err(Error::malformed(path, "not a regular file"));
     }
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     Ok(text.trim_end().lines().map(|l| l.trim_end().to_owned()).collect())

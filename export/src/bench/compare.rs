@@ -41,7 +41,7 @@ impl Earlier {
     pub fn read(path: &Path) -> Result<Self> {
         let meta = std::fs::metadata(path).map_err(Error::io(path))?;
         if !meta.is_file() || meta.len() > LIMIT_BYTES {
-            return Err(Error::malformed(path, format!("not a plain file of at most {LIMIT_BYTES} bytes")));
+            return Err(Error::malformed(path, format!("not a regular file of at most {LIMIT_BYTES} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         serde_json::from_str(&text)

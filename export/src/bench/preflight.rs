@@ -218,8 +218,8 @@ fn records(log: &str) -> impl Iterator<Item = &str> {
         if rest.is_empty() {
             return None;
         }
-        let starts = rest.match_indices('\n').map(|(at, _)| at + 1);
-        let end = starts.into_iter().find(|&at| !rest[at..].starts_with(['\t', ' ', '\n'])).unwrap_or(rest.len());
+        let mut starts = rest.match_indices('\n').map(|(at, _)| at + 1);
+        let end = starts.find(|&at| !rest[at..].starts_with(['\t', ' ', '\n'])).unwrap_or(rest.len());
         let record;
         (record, rest) = rest.split_at(end);
         Some(record)

@@ -602,6 +602,38 @@ mod tests {
         assert_eq!(ready.first_us, 2.0);
     }
 
+    /// A provider whose processes answer all but what `silent` is in.
+    fn measured(silent: &'static str) -> (Vec<Line>, Vec<Failure>) {
+        let answers = [
+            ("warm", encode(&Ok(Warm { runs: 5, settled: true, us: 100.0 })).unwrap()),
+            ("round", encode(&Ok(Round { times_us: vec![100.0], waited: None })).unwrap()),
+            ("offline", encode(&Ok(Offline { rows_per_s: 7.0 })).unwrap()),
+            ("memory", encode(&Ok(Memory { peak_rss_bytes: Some(1), library_bytes: None })).unwrap()),
+        ];
+        let cases = answers.iter().filter(|(name, _)| *name != silent);
+        let cases: String = cases.map(|(name, answer)| format!("*'\"{name}\"'*) echo '{answer}';; ")).collect();
+        let script =
+            format!("echo '{}'; while read line; do case $line in {cases}*) exec sleep 60;; esac; done", ready());
+        let start = Box::new(move || launch(&script, 1_000));
+        let effort = Effort { runs: Some(20), seconds: 1.0, rounds: 10, throughput: vec![(1, 1)], throughput_ms: 50.0 };
+        let mut running = Running::start(&[Entry { provider: "x".into(), start }], &effort, &mut |_, _| ());
+        running.measure(&effort, &mut |_, _| ());
+        running.end()
+    }
+
+    #[test]
+    fn what_was_measured_before_a_provider_hangs_stays() {
+        let (lines, failures) = measured("nothing");
+        assert_eq!((lines.len(), failures.len(), lines[0].runs), (1, 0, 20));
+        assert_eq!((lines[0].throughput.len(), lines[0].peak_rss_bytes), (1, Some(1)));
+        let (lines, failures) = measured("offline");
+        assert_eq!((lines.len(), lines[0].runs, lines[0].throughput.len()), (1, 20, 0));
+        assert!(failures[0].why.contains("nothing was heard"), "{failures:?}");
+        assert!(lines[0].doubts.iter().any(|doubt| doubt.contains("nothing was heard")), "{:?}", lines[0].doubts);
+        let (lines, failures) = measured("round");
+        assert_eq!((lines.len(), failures.len()), (0, 1), "nothing was measured");
+    }
+
     #[test]
     fn one_that_stops_answering_is_asked_no_more() {
         let script = format!("echo '{}'; read line; exec sleep 60", ready());

@@ -6,7 +6,7 @@ use hone_runtime::bundle::Preprocess;
 use hone_runtime::bundle::preprocess::TextPrep;
 
 use super::{Request, open};
-use crate::data::{Kind, Options as DataOptions, Preprocessor, Source};
+use crate::data::{Kind, Options as DataOptions, Preprocessor, Source, read_plain};
 use crate::graph::{Dim, Graph, Tensor, show_shape, text};
 use crate::quantize::Rows;
 use crate::{Error, Result};
@@ -160,20 +160,7 @@ pub(super) fn check_text(request: &Request, model: &Graph, tokens: Option<usize>
 }
 
 fn read_vocabulary(path: &Path) -> Result<String> {
-    let meta = std::fs::metadata(path).map_err(Error::io(path))?;
-    if !meta.is_file() {
-        return Err(Error::malformed(path, "not a plain file"));
-    }
-    let limit = TextPrep::MAX_VOCABULARY_BYTES as u64;
-    if meta.len() > limit {
-        return Err(Error::TooLarge {
-            path: path.to_path_buf(),
-            what: "a vocabulary".into(),
-            needs: format!("{} bytes", meta.len()),
-            limit: format!("{limit} bytes"),
-        });
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_plain(path, "a vocabulary", TextPrep::MAX_VOCABULARY_BYTES as u64)?;
     String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8: a vocabulary has one token a line"))
 }
 

@@ -51,13 +51,16 @@ impl<'a> Launcher<'a> {
 
     /// With a session cache of its own.
     pub fn bundle_with_cache(&self, provider: &str, cache: Option<&Path>) -> Launch {
-        let Launch { mut command, patience } = self.start(provider, cache);
-        command.arg("--").arg(self.bundle);
-        Launch { command, patience }
+        self.launch(self.command(provider, cache))
     }
 
-    /// Without what it is to run.
-    fn start(&self, provider: &str, cache: Option<&Path>) -> Launch {
+    fn launch(&self, mut command: Command) -> Launch {
+        command.arg("--").arg(self.bundle);
+        Launch { command, patience: self.patience }
+    }
+
+    /// Without the bundle.
+    fn command(&self, provider: &str, cache: Option<&Path>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["bench-worker", "--provider", provider, "--inputs"]).arg(self.inputs);
         #[cfg(feature = "ort")]
@@ -71,14 +74,14 @@ impl<'a> Launcher<'a> {
         }
         #[cfg(not(feature = "ort"))]
         let _ = cache;
-        Launch { command, patience: self.patience }
+        command
     }
 
     /// For the model that it was made from.
     #[cfg(feature = "export")]
     pub fn original(&self, provider: &str, model: &Path) -> Launch {
-        let Launch { mut command, patience } = self.start(provider, None);
-        command.arg("--original").arg(model).arg("--").arg(self.bundle);
-        Launch { command, patience }
+        let mut command = self.command(provider, None);
+        command.arg("--original").arg(model);
+        self.launch(command)
     }
 }
